@@ -1,0 +1,174 @@
+import { Fault, type FaultDetails } from '#lib/fault.ts';
+
+interface ErrorRow {
+  readonly status: 400 | 401 | 403 | 404 | 409 | 413 | 415 | 421 | 422 | 429 | 500 | 503;
+  readonly meaning: string;
+  /** What the caller can do. */
+  readonly remedy: string;
+}
+
+/**
+ * Every code that can reach the wire: part of the contract, rendered to docs/errors.md and into the OpenAPI document.
+ * `unproven` is 401 on our own routes and 403 on those that the ancestor has (contract §1); the edge decides.
+ */
+export const errorCatalogue = {
+  invalid_input: {
+    status: 400,
+    meaning: 'A value is missing or not what the field takes.',
+    remedy: 'Correct the field that `field` names and send the request again.',
+  },
+  unknown_field: {
+    status: 400,
+    meaning: 'The body has a key that the operation does not know.',
+    remedy: 'Remove the key that `field` names.',
+  },
+  duplicate_field: {
+    status: 400,
+    meaning: 'One key was sent in two spellings.',
+    remedy: 'Send the key that `field` names once.',
+  },
+  malformed_body: { status: 400, meaning: 'The body is not a JSON object.', remedy: 'Send one JSON object.' },
+  invalid_address: {
+    status: 400,
+    meaning: 'The address is not an IPv4 address of this node, or it is the host address already.',
+    remedy: 'Pick an address that GET /system/ifs lists.',
+  },
+  unproven: {
+    status: 401,
+    meaning: 'No proof of identity, or one that does not hold.',
+    remedy:
+      'Sign the request anew (X-Signature) with the key of the owner; compare clocks with `serverTime`.',
+  },
+  signature_expired: {
+    status: 401,
+    meaning: 'The signature was made too long ago, or by a clock that is too far ahead.',
+    remedy: 'Set the clock of the signing device by `serverTime` and sign again.',
+  },
+  signature_reused: {
+    status: 401,
+    meaning: 'This signature has been used before; each is good for one request.',
+    remedy: 'Sign the request anew. Use an Idempotency-Key to retry safely.',
+  },
+  signature_mismatch: {
+    status: 401,
+    meaning: 'The signature is valid, but was made for another request, body or node.',
+    remedy: 'Sign exactly what is sent; `field` names what differs.',
+  },
+  replay_window: {
+    status: 401,
+    meaning:
+      'The record of used signatures was lost; old signatures cannot be told from new ones for one window.',
+    remedy: 'Sign in the bound form, wait for `retryAfter` seconds, or use beosctl on the machine itself.',
+  },
+  forbidden: {
+    status: 403,
+    meaning: 'The caller is known, but not allowed to do this.',
+    remedy: 'Let the owner do it, or use beosctl on the machine itself as root.',
+  },
+  not_owner: {
+    status: 403,
+    meaning: 'The signature is valid, but its name is not the owner of this node.',
+    remedy: "Sign with the owner's key. A lost key: `beosctl owner release` on the machine.",
+  },
+  bound_form_required: {
+    status: 403,
+    meaning: 'This cannot be undone and needs a signature that is bound to this very request.',
+    remedy: 'Sign in the bound form (method, path, bodySha256, nodeId, nonce, expiresAt).',
+  },
+  not_on_link: {
+    status: 403,
+    meaning: 'A node is claimed only from its own network, not through a router, tunnel or VPN.',
+    remedy: 'Connect to the same network as the node and try again.',
+  },
+  claim_code_required: {
+    status: 403,
+    meaning: 'This node asks for the code shown on its console before it lets itself be claimed.',
+    remedy: 'Send the code in the X-Claim-Code header.',
+  },
+  origin_refused: {
+    status: 403,
+    meaning: 'The request comes from a web page of another origin.',
+    remedy: 'Call from the app, from beosctl or from a pod, not from a foreign page.',
+  },
+  state_forbids: {
+    status: 403,
+    meaning: 'The node is in a state in which this is not done.',
+    remedy: 'Wait for one of the states in `allowedIn`.',
+  },
+  sandbox: {
+    status: 403,
+    meaning: 'The daemon runs without --system and does not touch the machine.',
+    remedy: 'Start it with --system to act on the machine.',
+  },
+  host_not_ours: {
+    status: 421,
+    meaning: 'The Host header names something that is not this node.',
+    remedy:
+      "Use an IP address, localhost, the node's name, or add the name to `hostNames` in the configuration.",
+  },
+  not_found: { status: 404, meaning: 'There is no such thing.', remedy: 'Check the path or the id.' },
+  conflict: {
+    status: 409,
+    meaning: 'Work in progress stands in the way.',
+    remedy: 'Wait for the job in `jobId`, or cancel it.',
+  },
+  not_cancellable: {
+    status: 409,
+    meaning: 'The job is past the point where it can be cancelled, or has ended.',
+    remedy: 'Wait for its end.',
+  },
+  body_too_large: { status: 413, meaning: 'The body is larger than 64 KiB.', remedy: 'Send less.' },
+  not_json: { status: 415, meaning: 'The body is not JSON.', remedy: 'Send Content-Type: application/json.' },
+  impossible: {
+    status: 422,
+    meaning: 'The request is well formed, but cannot be done here.',
+    remedy: 'Read the message; the machine lacks what is asked for.',
+  },
+  idempotency_mismatch: {
+    status: 422,
+    meaning: 'The Idempotency-Key was used before with another body.',
+    remedy: 'Use a new key for a new request.',
+  },
+  too_many_requests: { status: 429, meaning: 'Too many requests.', remedy: 'Wait for `retryAfter` seconds.' },
+  internal: {
+    status: 500,
+    meaning: 'A fault of beosd itself.',
+    remedy: 'Please report it with the log of the daemon (journalctl -u beosd).',
+  },
+  store_unavailable: {
+    status: 503,
+    meaning: 'The store of the daemon cannot be written (full or read-only disk, damaged file).',
+    remedy: 'Free space or mend the disk; GET /system/conditions says which.',
+  },
+  installer_unavailable: {
+    status: 503,
+    meaning: 'The node installer is missing or cannot be executed.',
+    remedy: 'Install the program that the message names.',
+  },
+  did_gate_unavailable: {
+    status: 503,
+    meaning: 'The name of the signer could not be looked up.',
+    remedy: 'Check the internet connection of the node, or use a key made by `beosctl key new`.',
+  },
+  systemd_unavailable: {
+    status: 503,
+    meaning: 'The system manager of the machine did not answer.',
+    remedy: 'See `systemctl status`; on the console, run the command by hand.',
+  },
+} as const satisfies Record<string, ErrorRow>;
+
+export type ErrorCode = keyof typeof errorCatalogue;
+
+/** A refusal in the words of the contract: the code fixes the status, the message says what is wrong here. */
+export function fault(
+  code: ErrorCode,
+  message: string,
+  details: FaultDetails & { cause?: unknown } = {},
+): Fault<ErrorCode> {
+  return new Fault(code, message, details);
+}
+
+/** Narrows a code that comes from below (a Fault of any origin) to the catalogue. */
+export function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(errorCatalogue, code);
+}

@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict';
+import {
+  chmodSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { Files } from '#host/files.ts';
+
+const folder = () => mkdtempSync(join(tmpdir(), 'beosd-files-'));
+
+test('replace keeps the mode of the file and leaves no temp file', () => {
+  const dir = folder();
+  const path = join(dir, 'hosts');
+  writeFileSync(path, 'old');
+  chmodSync(path, 0o640);
+  new Files().replace(path, 'new');
+  assert.equal(readFileSync(path, 'utf8'), 'new');
+  assert.equal(statSync(path).mode & 0o777, 0o640);
+  assert.deepEqual(readdirSync(dir), ['hosts']);
+});
+
+test('replace follows a link to the file and keeps the link', () => {
+  const dir = folder();
+  writeFileSync(join(dir, 'real'), 'old');
+  symlinkSync('real', join(dir, 'link'));
+  new Files().replace(join(dir, 'link'), 'new');
+  assert.equal(readFileSync(join(dir, 'real'), 'utf8'), 'new');
+  assert.deepEqual(readdirSync(dir), ['link', 'real']);
+});
+
+test('a missing file reads as undefined, an unreadable one throws', () => {
+  const dir = folder();
+  const files = new Files();
+  assert.equal(files.readText(join(dir, 'none')), undefined);
+  assert.throws(() => files.readText(dir), /EISDIR/);
+  writeFileSync(join(dir, 'big'), 'x'.repeat(11));
+  assert.throws(() => files.readText(join(dir, 'big'), 10), /larger than 10 bytes/);
+});
+
+test('the root prefixes built-in paths only when they are asked for as such', () => {
+  const files = new Files('/sandbox');
+  assert.equal(files.systemPath('/etc/hosts'), '/sandbox/etc/hosts');
+  assert.equal(new Files().systemPath('/etc/hosts'), '/etc/hosts');
+});
+
+test('sweepTemps removes only what a crashed replace left', () => {
+  const dir = folder();
+  writeFileSync(join(dir, 'hosts'), 'x');
+  writeFileSync(join(dir, '.hosts.0123456789ab.tmp'), 'half');
+  writeFileSync(join(dir, '.hosts.mine.tmp'), 'foreign');
+  new Files().sweepTemps(join(dir, 'hosts'));
+  assert.deepEqual(readdirSync(dir).sort(), ['.hosts.mine.tmp', 'hosts']);
+});

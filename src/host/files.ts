@@ -1,0 +1,199 @@
+import { randomBytes } from 'node:crypto';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  realpathSync,
+  renameSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+  watch,
+  writeSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { errnoOf } from '#lib/fault.ts';
+
+/** What a replacement keeps or gets. */
+export interface WriteOptions {
+  /** Mode of a file that does not exist yet; an existing one keeps its own. Default 0o644. */
+  readonly mode?: number;
+}
+
+export interface Watching {
+  close(): void;
+}
+
+/**
+ * Files of this machine. Paths are absolute; `root` prefixes only what callers pass through `systemPath`, the built-in
+ * paths below /etc, /usr/local, /var and /run (contract §10), so that a sandbox or a test never touches the real ones.
+ */
+export class Files {
+  readonly root: string;
+
+  constructor(root = '/') {
+    this.root = root;
+  }
+
+  /** A built-in path of the system, below the configured root. Never for /proc, /sys, /dev or a path given explicitly. */
+  systemPath(path: string): string {
+    return this.root === '/' ? path : join(this.root, path);
+  }
+
+  exists(path: string): boolean {
+    return existsSync(path);
+  }
+
+  /** The text, or undefined when there is no such file. Any other failure throws: unreadable is not absent. */
+  readText(path: string, maxBytes = 1024 * 1024): string | undefined {
+    return this.readBytes(path, maxBytes)?.toString('utf8');
+  }
+
+  /** As {@link readText}, without decoding. Special files (/proc, /sys) are read to their end. */
+  readBytes(path: string, maxBytes = 1024 * 1024): Buffer | undefined {
+    let fd: number;
+    try {
+      fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
+      throw error;
+    }
+    try {
+      return readAll(fd, maxBytes);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** Names in a folder, sorted; [] when it does not exist. */
+  list(path: string): string[] {
+    try {
+      return readdirSync(path).sort();
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return [];
+      throw error;
+    }
+  }
+
+  makeDir(path: string, mode = 0o755): void {
+    mkdirSync(path, { recursive: true, mode });
+  }
+
+  /** Removes an empty folder that is there; never recursive. False when it was not there or not empty. */
+  removeEmptyDir(path: string): boolean {
+    try {
+      rmdirSync(path);
+      return true;
+    } catch (error) {
+      const errno = errnoOf(error) ?? '';
+      if (['ENOENT', 'ENOTEMPTY', 'EEXIST', 'EBUSY', 'ENOTDIR'].includes(errno)) return false;
+      throw error;
+    }
+  }
+
+  /** Removes a file; absent is fine. */
+  remove(path: string): void {
+    try {
+      unlinkSync(path);
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+    }
+  }
+
+  /** The path with every link resolved, or undefined when it does not exist. */
+  realPath(path: string): string | undefined {
+    try {
+      return realpathSync(path);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
+      throw error;
+    }
+  }
+
+  /**
+   * Replaces a file so that a power cut leaves the old or the new content, never a mixture: temp file in the same
+   * folder, fsync, rename, fsync of the folder (rename(2), fsync(2)). Mode and owner of an existing file are kept;
+   * a link is followed, so that the file it names is replaced and the link stays. A file that cannot be replaced by
+   * rename (a bind mount, as /etc/hosts in a container: EBUSY) is refused rather than rewritten in place.
+   */
+  replace(path: string, content: string | Uint8Array, options: WriteOptions = {}): void {
+    const target = this.realPath(path) ?? path;
+    const folder = dirname(target);
+    const before = existsSync(target) ? statSync(target) : undefined;
+    const mode = before ? before.mode & 0o7777 : (options.mode ?? 0o644);
+    const temp = join(folder, `.${basename(target)}.${randomBytes(6).toString('hex')}.tmp`);
+    const fd = openSync(
+      temp,
+      constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
+      0o600,
+    );
+    try {
+      try {
+        writeFully(fd, typeof content === 'string' ? Buffer.from(content, 'utf8') : content);
+        if (before) chownSync(temp, before.uid, before.gid);
+        chmodSync(temp, mode);
+        fsyncSync(fd);
+      } finally {
+        closeSync(fd);
+      }
+      renameSync(temp, target);
+    } catch (error) {
+      this.remove(temp);
+      throw error;
+    }
+    syncDir(folder);
+  }
+
+  /** Temp files that a crash of {@link replace} left beside `path`; safe to call at start. */
+  sweepTemps(path: string): void {
+    const pattern = new RegExp(
+      `^\\.${basename(path).replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}\\.[0-9a-f]{12}\\.tmp$`,
+    );
+    for (const name of this.list(dirname(path)))
+      if (pattern.test(name)) this.remove(join(dirname(path), name));
+  }
+
+  /**
+   * Calls back when a name in the folder changes (inotify). The folder must exist. Errors of the watch itself are
+   * reported once through `onError`; the caller's resync is the net.
+   */
+  watchDir(path: string, onChange: (name: string) => void, onError: (error: unknown) => void): Watching {
+    const watcher = watch(path, { persistent: false }, (_event, name) => onChange(name ?? ''));
+    watcher.on('error', onError);
+    return { close: () => watcher.close() };
+  }
+}
+
+/** Makes a rename or a removal in the folder durable. */
+export function syncDir(folder: string): void {
+  const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function writeFully(fd: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+}
+
+function readAll(fd: number, maxBytes: number): Buffer {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for (;;) {
+    const chunk = Buffer.allocUnsafe(Math.min(65_536, maxBytes - size + 1));
+    const count = readSync(fd, chunk, 0, chunk.length, null);
+    if (count === 0) return Buffer.concat(chunks);
+    size += count;
+    if (size > maxBytes) throw new RangeError(`file is larger than ${maxBytes} bytes`);
+    chunks.push(chunk.subarray(0, count));
+  }
+}
