@@ -1,5 +1,6 @@
 import type { Caller } from '#api/caller.ts';
-import type { PlannedStep, Precondition } from '#api/operation.ts';
+import type { ErrorCode } from '#api/errors.ts';
+import type { DryRun, Precondition } from '#api/operation.ts';
 import type { OperationName } from '#api/operations.ts';
 
 /** What a job remembers between phases and across a crash. JSON only, never a secret. */
@@ -34,9 +35,9 @@ export interface Phase<I> {
   resume?(context: PhaseContext<I>): Promise<void>;
 }
 
-export interface JobPlan {
-  readonly preconditions: readonly Precondition[];
-  readonly steps: readonly PlannedStep[];
+/** A precondition with the code of the refusal when it is not met; `impossible` unless it says otherwise. */
+export interface Check extends Precondition {
+  readonly code?: ErrorCode;
 }
 
 /** A long operation: what it checks, which phases it has, what it takes over. */
@@ -47,7 +48,7 @@ export interface JobDefinition<I = never> {
   /** May run although the store cannot remember it (power only: a full disk must not keep a machine from rebooting). */
   readonly withoutStore?: true;
   /** Read-only: what stands in the way. A false one refuses the job, with its reason. */
-  preconditions(input: I): Promise<readonly Precondition[]> | readonly Precondition[];
+  preconditions(input: I): Promise<readonly Check[]> | readonly Check[];
   phases(input: I): readonly Phase<I>[];
   /** Called once when the job has ended, in whatever way, also after a restart; must be safe to repeat. */
   finished?(input: I, outcome: JobOutcome): Promise<void> | void;
@@ -69,4 +70,12 @@ export class Stopping extends Error {
 export interface StartOptions<I> {
   readonly input: I;
   readonly caller: Caller;
+}
+
+/** What a capability needs of the runner: start a job, or print its plan. */
+export interface Jobs {
+  /** Journals and starts the job; resolves with its id. Rejects with the refusal. */
+  start<I>(definition: JobDefinition<I>, options: StartOptions<I>): Promise<string>;
+  /** What `start` would do, without doing it. */
+  plan<I>(definition: JobDefinition<I>, input: I): Promise<DryRun>;
 }

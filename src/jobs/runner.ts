@@ -1,0 +1,415 @@
+import { randomBytes } from 'node:crypto';
+import type { Caller } from '#api/caller.ts';
+import { type ErrorCode, fault, isErrorCode } from '#api/errors.ts';
+import type { DryRun } from '#api/operation.ts';
+import type { OperationName } from '#api/operations.ts';
+import type { Job, JobError, JobState } from '#api/shapes.ts';
+import type { Clock } from '#host/clock.ts';
+import type { Jobs, StartOptions } from '#jobs/definition.ts';
+import { type JobDefinition, type Phase, type PhaseContext, Stopping } from '#jobs/definition.ts';
+import {
+  fromRow,
+  isCancellable,
+  type JobRecord,
+  newPhase,
+  toRow,
+  totalPercent,
+  toWire,
+} from '#jobs/record.ts';
+import { type Fault, isFault, messageOf } from '#lib/fault.ts';
+import { Mutex } from '#lib/mutex.ts';
+import { ruleOf } from '#state/policy.ts';
+import type { JobJournal } from '#store/jobs.ts';
+
+export interface JobRunnerOptions {
+  readonly journal: JobJournal;
+  readonly clock: Clock;
+  /** Every job that this daemon can run, or resume after a crash. */
+  readonly definitions: readonly JobDefinition<never>[];
+  /** The question of the door, asked again when the job takes its lane. */
+  readonly admit: (operation: OperationName, caller: Caller) => Fault<ErrorCode> | undefined;
+  /** `progress` comes at most once a second for each job; `state` at once. */
+  readonly onChange: (job: JobRecord, what: 'state' | 'progress') => void;
+  /** A fault of ours inside a job, for the log. */
+  readonly onInternal: (jobId: string, error: unknown) => void;
+}
+
+interface Active {
+  readonly job: JobRecord;
+  readonly controller: AbortController;
+  ended: Promise<void>;
+}
+
+const progressEveryMs = 1000;
+
+/**
+ * Runs long work.
+ *
+ * INVARIANTS
+ * - at most one job runs in a lane; a second one is refused with the id of the first, unless it takes it over;
+ * - a job is in the journal before its id is given out, and a phase is `running` there before its first act;
+ * - a job leaves `running` only by its own end, a cancellation, or a start that finds it cannot be resumed;
+ * - when the daemon stops, jobs stay `running` in the journal and the next start goes on with them.
+ */
+export class JobRunner implements Jobs {
+  readonly #options: JobRunnerOptions;
+  readonly #definitions: ReadonlyMap<string, JobDefinition<never>>;
+  readonly #active = new Map<string, Active>();
+  readonly #lastShown = new Map<string, number>();
+  readonly #door = new Mutex();
+  #stopping = false;
+
+  constructor(options: JobRunnerOptions) {
+    this.#options = options;
+    this.#definitions = new Map(options.definitions.map((definition) => [definition.operation, definition]));
+  }
+
+  /** Checks, journals and starts a job; returns its id. Throws the refusal. */
+  start<I>(definition: JobDefinition<I>, { input, caller }: StartOptions<I>): Promise<string> {
+    return this.#door.run(async () => {
+      if (this.#stopping)
+        throw fault('conflict', 'The daemon is stopping; ask again in a moment.', { retryAfter: 5 });
+      await this.#refuseUnmet(definition, input);
+      const inTheWay = this.#blocking(definition);
+      const job = this.#journalled(definition, input, caller);
+      this.#launch(job, definition, async () => {
+        for (const other of inTheWay) await this.#takeOver(other, definition.operation);
+      });
+      return job.id;
+    });
+  }
+
+  /** What `start` would do, without doing it. */
+  async plan<I>(definition: JobDefinition<I>, input: I): Promise<DryRun> {
+    const preconditions = (await definition.preconditions(input)).map(({ name, ok, reason }) => ({
+      name,
+      ok,
+      reason,
+    }));
+    const busy = this.#inLane(ruleOf(definition.operation).lane ?? 'cluster');
+    const free = busy.every((active) => canTakeOver(definition, active.job));
+    preconditions.push({
+      name: 'lane',
+      ok: free,
+      reason: free
+        ? 'nothing stands in the way'
+        : `${busy[0]?.job.operation} is running (job ${busy[0]?.job.id})`,
+    });
+    const stops = busy
+      .filter((active) => canTakeOver(definition, active.job))
+      .map(({ job }) => ({
+        name: 'take-over',
+        does: `stop ${job.operation} (job ${job.id})`,
+        reversible: false,
+      }));
+    const steps = definition.phases(input).map(({ name, does, reversible }) => ({ name, does, reversible }));
+    return { allowed: preconditions.every((each) => each.ok), preconditions, steps: [...stops, ...steps] };
+  }
+
+  get(id: string): Job | undefined {
+    const record = this.#active.get(id)?.job ?? this.#fromJournal(id);
+    return record === undefined ? undefined : toWire(record);
+  }
+
+  /** The record behind a job, for those who need its checkpoint or who asked for it. */
+  record(id: string): JobRecord | undefined {
+    return this.#active.get(id)?.job ?? this.#fromJournal(id);
+  }
+
+  /** Newest first, strictly older than `before`. */
+  list(limit: number, before?: string): Job[] {
+    return this.#options.journal
+      .list(limit, before)
+      .map((row) => toWire(this.#active.get(row.id)?.job ?? fromRow(row)));
+  }
+
+  /** The newest job of each operation, running ones as they are now. */
+  newestOfEach(): JobRecord[] {
+    return this.#options.journal.newestOfEach().map((row) => this.#active.get(row.id)?.job ?? fromRow(row));
+  }
+
+  /** Asks a job to end; it may take a moment. Refused where the phase does not allow it. */
+  cancel(id: string, by: string): Job {
+    const active = this.#active.get(id);
+    if (active === undefined) {
+      const ended = this.get(id);
+      if (ended === undefined) throw fault('not_found', `There is no job ${id}.`);
+      throw fault('not_cancellable', `Job ${id} has ended (${ended.state}).`, { jobId: id });
+    }
+    if (!isCancellable(active.job)) {
+      const phase = active.job.phases.find((each) => each.state === 'running');
+      throw fault('not_cancellable', `Job ${id} cannot be cancelled in its phase ${phase?.name}.`, {
+        jobId: id,
+      });
+    }
+    active.controller.abort(new Cancelled(by));
+    return toWire(active.job);
+  }
+
+  /** Settles when the job has ended (or the daemon stops). */
+  async ended(id: string): Promise<void> {
+    await this.#active.get(id)?.ended;
+  }
+
+  /** After a start: takes up every job that was open when the daemon ended. */
+  resume(): void {
+    for (const row of this.#options.journal.open()) {
+      const job = fromRow(row);
+      const definition = this.#definitions.get(job.operation);
+      if (definition === undefined) {
+        this.#settle(job, 'interrupted', {
+          code: 'internal',
+          message: 'This beosd does not know the operation.',
+        });
+      } else {
+        this.#launch(job, definition, async () => undefined);
+      }
+    }
+  }
+
+  /** Lets go of every job without ending it. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    const running = [...this.#active.values()];
+    for (const active of running) active.controller.abort(new Stopping());
+    await Promise.all(running.map((active) => active.ended));
+  }
+
+  async #refuseUnmet<I>(definition: JobDefinition<I>, input: I): Promise<void> {
+    const unmet = (await definition.preconditions(input)).find((each) => !each.ok);
+    if (unmet !== undefined) throw fault(unmet.code ?? 'impossible', unmet.reason);
+  }
+
+  /** What runs in the lane and is taken over; throws when something there is not. */
+  #blocking<I>(definition: JobDefinition<I>): Active[] {
+    const busy = this.#inLane(ruleOf(definition.operation).lane ?? 'cluster');
+    for (const { job } of busy) {
+      if (canTakeOver(definition, job)) continue;
+      throw fault('conflict', `${job.operation} is running (job ${job.id}).`, {
+        jobId: job.id,
+        retryAfter: 5,
+      });
+    }
+    return busy;
+  }
+
+  #inLane(lane: string): Active[] {
+    return [...this.#active.values()].filter(({ job }) => job.lane === lane);
+  }
+
+  #journalled<I>(definition: JobDefinition<I>, input: I, caller: Caller): JobRecord {
+    const now = this.#options.clock.now();
+    const job: JobRecord = {
+      id: newId(now),
+      operation: definition.operation,
+      lane: ruleOf(definition.operation).lane ?? 'cluster',
+      caller,
+      input,
+      createdAt: now,
+      state: 'queued',
+      phases: definition.phases(input).map(newPhase),
+      checkpoint: {},
+      error: null,
+      startedAt: null,
+      finishedAt: null,
+      shownPercent: null,
+    };
+    this.#options.journal.insert(toRow(job), definition.withoutStore !== true);
+    return job;
+  }
+
+  #launch<I>(job: JobRecord, definition: JobDefinition<I>, clearTheWay: () => Promise<void>): void {
+    const active: Active = { job, controller: new AbortController(), ended: Promise.resolve() };
+    this.#active.set(job.id, active);
+    this.#options.onChange(job, 'state');
+    active.ended = this.#run(active, definition, clearTheWay).finally(() => {
+      this.#active.delete(job.id);
+      this.#lastShown.delete(job.id);
+    });
+  }
+
+  async #run<I>(
+    active: Active,
+    definition: JobDefinition<I>,
+    clearTheWay: () => Promise<void>,
+  ): Promise<void> {
+    const { job } = active;
+    let outcome: JobState;
+    let error: JobError | undefined;
+    try {
+      await clearTheWay();
+      this.#takeLane(job, definition, active.controller.signal);
+      await this.#runPhases(active, definition);
+      outcome = 'succeeded';
+    } catch (thrown) {
+      if (thrown instanceof Stopping || this.#stopping) return;
+      outcome =
+        thrown instanceof Cancelled ? 'cancelled' : thrown instanceof Interrupted ? 'interrupted' : 'failed';
+      error = this.#jobError(job, thrown);
+    }
+    try {
+      await definition.finished?.(job.input as I, { jobId: job.id, state: outcome });
+    } catch (thrown) {
+      this.#options.onInternal(job.id, thrown);
+    }
+    this.#settle(job, outcome, error);
+  }
+
+  /** The world may have changed while the job waited: it is admitted again, now that the lane is its own. */
+  #takeLane<I>(job: JobRecord, definition: JobDefinition<I>, signal: AbortSignal): void {
+    signal.throwIfAborted();
+    if (job.startedAt !== null) return; // resumed: it held the lane before
+    const refused = this.#options.admit(job.operation, job.caller);
+    // What the job itself takes over has just changed the state; its own start was admitted at the door.
+    if (refused !== undefined && definition.takesOver === undefined) throw refused;
+    job.state = 'running';
+    job.startedAt = this.#options.clock.now();
+    this.#write(job);
+    this.#options.onChange(job, 'state');
+  }
+
+  async #runPhases<I>(active: Active, definition: JobDefinition<I>): Promise<void> {
+    const { job } = active;
+    for (const phase of definition.phases(job.input as I)) {
+      const record = job.phases.find((each) => each.name === phase.name);
+      if (record === undefined || record.state === 'succeeded' || record.state === 'skipped') continue;
+      active.controller.signal.throwIfAborted();
+      await this.#runPhase(active, phase);
+    }
+  }
+
+  async #runPhase<I>(active: Active, phase: Phase<I>): Promise<void> {
+    const { job, controller } = active;
+    const record = job.phases.find((each) => each.name === phase.name) ?? newPhase(phase);
+    const crashed = record.state === 'running';
+    const context = this.#context(job, record, controller.signal);
+    if (!crashed) {
+      record.state = 'running';
+      record.startedAt = this.#options.clock.now();
+      this.#write(job);
+    }
+    this.#show(job, 'state');
+    try {
+      if (crashed) await resumePhase(phase, context);
+      else await phase.run(context);
+    } catch (error) {
+      if (!(error instanceof Stopping) && !this.#stopping) {
+        record.state = 'failed';
+        record.finishedAt = this.#options.clock.now();
+        // An abort surfaces as whatever the phase threw; the reason is what counts.
+        if (controller.signal.aborted) throw controller.signal.reason;
+      }
+      throw error;
+    }
+    record.state = 'succeeded';
+    record.percent = 100;
+    record.finishedAt = this.#options.clock.now();
+    this.#show(job, 'state');
+  }
+
+  #context<I>(job: JobRecord, record: JobRecord['phases'][number], signal: AbortSignal): PhaseContext<I> {
+    return {
+      jobId: job.id,
+      input: job.input as I,
+      signal,
+      get checkpoint() {
+        return job.checkpoint;
+      },
+      remember: (patch) => {
+        job.checkpoint = { ...job.checkpoint, ...patch };
+        this.#write(
+          job,
+          this.#definitions.get(job.operation)?.withoutStore !== true && phase.afterCrash !== 'fail',
+        );
+      },
+      progress: (percent, message) => {
+        if (percent !== null) record.percent = Math.max(record.percent ?? 0, Math.min(100, percent));
+        record.message = message;
+        this.#show(job, 'progress');
+      },
+    };
+  }
+
+  async #takeOver(other: Active, by: OperationName): Promise<void> {
+    other.controller.abort(new Cancelled(by));
+    await other.ended;
+  }
+
+  #settle(job: JobRecord, state: JobState, error?: JobError): void {
+    job.state = state;
+    job.error = error ?? null;
+    job.finishedAt = this.#options.clock.now();
+    for (const phase of job.phases) if (phase.state === 'running') phase.state = 'failed';
+    this.#show(job, 'state');
+  }
+
+  /** Makes a change visible: in the journal, and to those who watch; progress at most once a second. */
+  #show(job: JobRecord, what: 'state' | 'progress'): void {
+    const total = job.state === 'succeeded' ? 100 : totalPercent(job.phases);
+    if (total !== null) job.shownPercent = Math.max(job.shownPercent ?? 0, total);
+    const now = this.#options.clock.monotonic();
+    if (what === 'progress') {
+      if (now - (this.#lastShown.get(job.id) ?? Number.NEGATIVE_INFINITY) < progressEveryMs) return;
+      this.#lastShown.set(job.id, now);
+    }
+    this.#write(job);
+    this.#options.onChange(job, what);
+  }
+
+  /**
+   * Durable wherever the disk allows it. A job that has begun goes on when the disk fails under it: what must not
+   * happen twice is guarded where it happens (the claim of a long process, the boot identity of a reboot).
+   */
+  #write(job: JobRecord): void {
+    this.#options.journal.update(toRow(job));
+  }
+
+  #fromJournal(id: string): JobRecord | undefined {
+    const row = this.#options.journal.get(id);
+    return row === undefined ? undefined : fromRow(row);
+  }
+
+  #jobError(job: JobRecord, error: unknown): JobError {
+    if (error instanceof Cancelled) return { code: 'cancelled', message: error.message };
+    if (error instanceof Interrupted) return { code: 'interrupted', message: error.message };
+    if (isFault(error)) {
+      const { data: _data, allowedIn, ...details } = error.details;
+      return {
+        code: isErrorCode(error.code) ? error.code : 'internal',
+        message: error.message,
+        ...details,
+        ...(allowedIn === undefined ? {} : { allowedIn: [...allowedIn] }),
+      };
+    }
+    this.#options.onInternal(job.id, error);
+    return { code: 'internal', message: messageOf(error) };
+  }
+}
+
+/** The reason of an abort that somebody asked for. */
+export class Cancelled extends Error {
+  override readonly name = 'Cancelled';
+  constructor(by: string) {
+    super(`Cancelled by ${by}.`);
+  }
+}
+
+/** Nobody can say how far it came. */
+class Interrupted extends Error {
+  override readonly name = 'Interrupted';
+}
+
+async function resumePhase<I>(phase: Phase<I>, context: PhaseContext<I>): Promise<void> {
+  if (phase.afterCrash === 'repeat') await phase.run(context);
+  else if (phase.afterCrash === 'resume' && phase.resume !== undefined) await phase.resume(context);
+  else throw new Interrupted(`The daemon ended during ${phase.name}, which cannot be taken up again.`);
+}
+
+function canTakeOver<I>(definition: JobDefinition<I>, job: JobRecord): boolean {
+  return definition.takesOver?.includes(job.operation) ?? false;
+}
+
+/** Sortable by time, unguessable: 12 hex of milliseconds, 12 random. */
+function newId(now: number): string {
+  return `${now.toString(16).padStart(12, '0')}${randomBytes(6).toString('hex')}`;
+}

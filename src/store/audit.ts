@@ -1,0 +1,70 @@
+import type { Row, Store } from '#store/store.ts';
+
+export interface AuditEntry {
+  /** ms since the epoch. */
+  readonly at: number;
+  readonly caller: string;
+  readonly proof: string;
+  readonly operation: string;
+  /** `done`, `accepted`, or the code of the refusal. */
+  readonly outcome: string;
+  readonly jobId?: string;
+  readonly detail?: string;
+}
+
+export interface AuditRow extends AuditEntry {
+  readonly id: number;
+}
+
+/** Entries kept; older ones go, so that nobody can fill the disk by asking. */
+const keptEntries = 100_000;
+
+/** Who did what, when, with which proof, and how it ended. Rows are added and aged out, never changed. */
+export class AuditLog {
+  readonly #store: Store;
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  append(entry: AuditEntry): void {
+    this.#store.write((db) => {
+      db.run(
+        'INSERT INTO audit (at, caller, proof, operation, outcome, job_id, detail) VALUES (?, ?, ?, ?, ?, ?, ?)',
+        entry.at,
+        entry.caller,
+        entry.proof,
+        entry.operation,
+        entry.outcome,
+        entry.jobId ?? null,
+        entry.detail ?? null,
+      );
+      db.run('DELETE FROM audit WHERE id <= last_insert_rowid() - ?', keptEntries);
+    });
+  }
+
+  /** Newest first, strictly older than `before`. */
+  list(limit: number, before: number | undefined): AuditRow[] {
+    const rows = this.#store.read((db) =>
+      db.all(
+        'SELECT * FROM audit WHERE id < ? ORDER BY id DESC LIMIT ?',
+        before ?? Number.MAX_SAFE_INTEGER,
+        limit,
+      ),
+    );
+    return rows.map(toEntry);
+  }
+}
+
+function toEntry(row: Row): AuditRow {
+  return {
+    id: Number(row['id']),
+    at: Number(row['at']),
+    caller: String(row['caller']),
+    proof: String(row['proof']),
+    operation: String(row['operation']),
+    outcome: String(row['outcome']),
+    ...(row['job_id'] === null ? {} : { jobId: String(row['job_id']) }),
+    ...(row['detail'] === null ? {} : { detail: String(row['detail']) }),
+  };
+}

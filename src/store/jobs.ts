@@ -1,0 +1,147 @@
+import type { Row, Store } from '#store/store.ts';
+
+export interface JobRow {
+  readonly id: string;
+  readonly operation: string;
+  readonly lane: string;
+  readonly state: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'interrupted';
+  readonly phase: string | null;
+  readonly percent: number | null;
+  /** JSON of the phases as the wire shows them. */
+  readonly phases: string;
+  readonly input: string;
+  readonly checkpoint: string;
+  readonly error: string | null;
+  /** JSON of the caller. */
+  readonly caller: string;
+  readonly createdAt: number;
+  readonly startedAt: number | null;
+  readonly finishedAt: number | null;
+}
+
+/** Finished jobs that are kept. */
+const keptJobs = 1000;
+
+/** The journal of jobs: written before each step, read after a crash. */
+export class JobJournal {
+  readonly #store: Store;
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  /** Durable or it throws {@link StoreUnavailable}. */
+  insert(job: JobRow, durable: boolean): void {
+    const put = durable ? this.#store.commit.bind(this.#store) : this.#store.write.bind(this.#store);
+    put((db) => {
+      db.run(
+        `INSERT INTO jobs (id, operation, lane, state, phase, percent, phases, input, checkpoint, error, caller,
+                           created_at, started_at, finished_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+        ...columnsOf(job),
+      );
+      db.run(
+        `DELETE FROM jobs WHERE finished_at IS NOT NULL AND id NOT IN
+           (SELECT id FROM jobs ORDER BY created_at DESC, id DESC LIMIT ?)`,
+        keptJobs,
+      );
+    });
+  }
+
+  update(job: JobRow): void {
+    this.#store.write((db) =>
+      db.run(
+        `UPDATE jobs SET operation = ?2, lane = ?3, state = ?4, phase = ?5, percent = ?6, phases = ?7, input = ?8,
+           checkpoint = ?9, error = ?10, caller = ?11, created_at = ?12, started_at = ?13, finished_at = ?14 WHERE id = ?1`,
+        ...columnsOf(job),
+      ),
+    );
+  }
+
+  get(id: string): JobRow | undefined {
+    const row = this.#store.read((db) => db.get('SELECT * FROM jobs WHERE id = ?', id));
+    return row === undefined ? undefined : toJob(row);
+  }
+
+  /** Jobs that have not ended, oldest first. */
+  open(): JobRow[] {
+    return this.#store
+      .read((db) => db.all("SELECT * FROM jobs WHERE state IN ('queued', 'running') ORDER BY created_at, id"))
+      .map(toJob);
+  }
+
+  /** Newest first, strictly older than the job `before`. */
+  list(limit: number, before: string | undefined): JobRow[] {
+    return this.#store
+      .read((db) => {
+        const edge =
+          before === undefined ? undefined : db.get('SELECT created_at FROM jobs WHERE id = ?', before);
+        if (before === undefined || edge === undefined) {
+          return before === undefined
+            ? db.all('SELECT * FROM jobs ORDER BY created_at DESC, id DESC LIMIT ?', limit)
+            : [];
+        }
+        const at = Number(edge['created_at']);
+        return db.all(
+          'SELECT * FROM jobs WHERE created_at < ? OR (created_at = ? AND id < ?) ORDER BY created_at DESC, id DESC LIMIT ?',
+          at,
+          at,
+          before,
+          limit,
+        );
+      })
+      .map(toJob);
+  }
+
+  /** The newest job of each operation: what the state is derived from. */
+  newestOfEach(): JobRow[] {
+    return this.#store
+      .read((db) =>
+        db.all(
+          `SELECT * FROM jobs AS j WHERE NOT EXISTS
+             (SELECT 1 FROM jobs AS k WHERE k.operation = j.operation AND (k.created_at, k.id) > (j.created_at, j.id))`,
+        ),
+      )
+      .map(toJob);
+  }
+}
+
+function columnsOf(job: JobRow): (string | number | null)[] {
+  return [
+    job.id,
+    job.operation,
+    job.lane,
+    job.state,
+    job.phase,
+    job.percent,
+    job.phases,
+    job.input,
+    job.checkpoint,
+    job.error,
+    job.caller,
+    job.createdAt,
+    job.startedAt,
+    job.finishedAt,
+  ];
+}
+
+const text = (value: Row[string] | undefined): string | null => (typeof value === 'string' ? value : null);
+const number = (value: Row[string] | undefined): number | null => (typeof value === 'number' ? value : null);
+
+function toJob(row: Row): JobRow {
+  return {
+    id: String(row['id']),
+    operation: String(row['operation']),
+    lane: String(row['lane']),
+    state: row['state'] as JobRow['state'],
+    phase: text(row['phase']),
+    percent: number(row['percent']),
+    phases: String(row['phases']),
+    input: String(row['input']),
+    checkpoint: String(row['checkpoint']),
+    error: text(row['error']),
+    caller: String(row['caller']),
+    createdAt: Number(row['created_at']),
+    startedAt: number(row['started_at']),
+    finishedAt: number(row['finished_at']),
+  };
+}
