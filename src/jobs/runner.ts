@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import type { Caller } from '#api/caller.ts';
-import { type ErrorCode, fault, isErrorCode } from '#api/errors.ts';
+import { type ErrorCode, fault } from '#api/errors.ts';
 import type { DryRun } from '#api/operation.ts';
 import type { OperationName } from '#api/operations.ts';
 import type { Job, JobError, JobState } from '#api/shapes.ts';
 import type { Clock } from '#host/clock.ts';
 import type { Jobs, StartOptions } from '#jobs/definition.ts';
 import { type JobDefinition, type Phase, type PhaseContext, Stopping } from '#jobs/definition.ts';
+import { Cancelled, Interrupted, jobErrorOf } from '#jobs/outcome.ts';
 import {
   fromRow,
   isCancellable,
@@ -16,7 +17,7 @@ import {
   totalPercent,
   toWire,
 } from '#jobs/record.ts';
-import { type Fault, isFault, messageOf } from '#lib/fault.ts';
+import type { Fault } from '#lib/fault.ts';
 import { Mutex } from '#lib/mutex.ts';
 import { ruleOf } from '#state/policy.ts';
 import type { JobJournal } from '#store/jobs.ts';
@@ -245,7 +246,8 @@ export class JobRunner implements Jobs {
       if (thrown instanceof Stopping || this.#stopping) return;
       outcome =
         thrown instanceof Cancelled ? 'cancelled' : thrown instanceof Interrupted ? 'interrupted' : 'failed';
-      error = this.#jobError(job, thrown);
+      error = jobErrorOf(thrown);
+      if (error.code === 'internal') this.#options.onInternal(job.id, thrown);
     }
     try {
       await definition.finished?.(job.input as I, { jobId: job.id, state: outcome });
@@ -282,7 +284,7 @@ export class JobRunner implements Jobs {
     const { job, controller } = active;
     const record = job.phases.find((each) => each.name === phase.name) ?? newPhase(phase);
     const crashed = record.state === 'running';
-    const context = this.#context(job, record, controller.signal);
+    const context = this.#context<I>(job, record, controller.signal);
     if (!crashed) {
       record.state = 'running';
       record.startedAt = this.#options.clock.now();
@@ -317,10 +319,7 @@ export class JobRunner implements Jobs {
       },
       remember: (patch) => {
         job.checkpoint = { ...job.checkpoint, ...patch };
-        this.#write(
-          job,
-          this.#definitions.get(job.operation)?.withoutStore !== true && phase.afterCrash !== 'fail',
-        );
+        this.#write(job);
       },
       progress: (percent, message) => {
         if (percent !== null) record.percent = Math.max(record.percent ?? 0, Math.min(100, percent));
@@ -368,35 +367,6 @@ export class JobRunner implements Jobs {
     const row = this.#options.journal.get(id);
     return row === undefined ? undefined : fromRow(row);
   }
-
-  #jobError(job: JobRecord, error: unknown): JobError {
-    if (error instanceof Cancelled) return { code: 'cancelled', message: error.message };
-    if (error instanceof Interrupted) return { code: 'interrupted', message: error.message };
-    if (isFault(error)) {
-      const { data: _data, allowedIn, ...details } = error.details;
-      return {
-        code: isErrorCode(error.code) ? error.code : 'internal',
-        message: error.message,
-        ...details,
-        ...(allowedIn === undefined ? {} : { allowedIn: [...allowedIn] }),
-      };
-    }
-    this.#options.onInternal(job.id, error);
-    return { code: 'internal', message: messageOf(error) };
-  }
-}
-
-/** The reason of an abort that somebody asked for. */
-export class Cancelled extends Error {
-  override readonly name = 'Cancelled';
-  constructor(by: string) {
-    super(`Cancelled by ${by}.`);
-  }
-}
-
-/** Nobody can say how far it came. */
-class Interrupted extends Error {
-  override readonly name = 'Interrupted';
 }
 
 async function resumePhase<I>(phase: Phase<I>, context: PhaseContext<I>): Promise<void> {

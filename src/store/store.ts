@@ -1,12 +1,18 @@
 import { closeSync, mkdirSync, openSync, readSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
-import { causeChain, errnoOf } from '#lib/fault.ts';
+import { causeChain, errnoOf, Fault } from '#lib/fault.ts';
 import { migrations, tables } from '#store/migrations.ts';
 
 /** The store cannot keep what it is told: the disk is full, read-only or broken. */
-export class StoreUnavailable extends Error {
-  override readonly name = 'StoreUnavailable';
+export class StoreUnavailable extends Fault<'store_unavailable'> {
+  constructor(reason: string, cause?: unknown) {
+    super(
+      'store_unavailable',
+      `The daemon cannot remember anything now (${reason}), so it does not begin this.`,
+      { cause },
+    );
+  }
 }
 
 export type Row = Readonly<Record<string, string | number | bigint | Uint8Array | null>>;
@@ -119,14 +125,13 @@ export class Store {
 
   /** Durable or not at all: throws {@link StoreUnavailable}. For intents, replay marks, the owner. */
   commit<T>(work: (db: Database) => T): T {
-    if (!this.#health.durable)
-      throw new StoreUnavailable(`the store is not writable: ${this.#health.reason}`);
+    if (!this.#health.durable) throw new StoreUnavailable(this.#health.reason ?? 'the store is not writable');
     try {
       return this.#db.transaction(work);
     } catch (error) {
       if (!isDiskTrouble(error)) throw error;
       this.#degrade(causeChain(error));
-      throw new StoreUnavailable('the store is not writable', { cause: error });
+      throw new StoreUnavailable(causeChain(error), error);
     }
   }
 

@@ -1,0 +1,128 @@
+import { fault } from '#api/errors.ts';
+import type { Call, RawAnswer } from '#api/operation.ts';
+import type { Clock } from '#host/clock.ts';
+import type { EventLog, EventRow } from '#store/events.ts';
+
+export interface EventHubOptions {
+  readonly log: EventLog;
+  readonly clock: Clock;
+  /** What a reader that has missed too much starts from: goes out as `reset`. */
+  readonly snapshot: (everything: boolean) => Readonly<Record<string, unknown>>;
+  readonly maxReaders?: number;
+}
+
+const batch = 200;
+/** A comment this often keeps proxies and the client's timers calm, ms. */
+const heartbeatMs = 20_000;
+
+/**
+ * The stream of GET /events. The log in the store is the truth; publishing appends to it and wakes the readers, each of
+ * which reads on from its own id: a reader that is slow, or comes back after a restart, misses nothing and sees
+ * nothing twice, and nobody's backlog is kept in memory.
+ */
+export class EventHub {
+  readonly #options: EventHubOptions;
+  readonly #wakers = new Set<() => void>();
+  #readers = 0;
+
+  constructor(options: EventHubOptions) {
+    this.#options = options;
+  }
+
+  publish(type: string, data: Readonly<Record<string, unknown>>, isPublic: boolean): EventRow {
+    const at = new Date(this.#options.clock.now()).toISOString();
+    const event = this.#options.log.append({ type, public: isPublic, data: { at, ...data } });
+    for (const wake of this.#wakers) wake();
+    return event;
+  }
+
+  get readers(): number {
+    return this.#readers;
+  }
+
+  /** The answer to one reader: SSE bytes from after `call.lastEventId`, or from now on, until the call is aborted. */
+  stream(call: Call): RawAnswer {
+    if (this.#readers >= (this.#options.maxReaders ?? 64)) {
+      throw fault('too_many_requests', 'Too many readers of events.', { retryAfter: 10 });
+    }
+    const everything = ['root', 'owner', 'workload', 'peer'].includes(call.caller.class);
+    return { raw: this.#read(call, everything), contentType: 'text/event-stream; charset=utf-8' };
+  }
+
+  async *#read(call: Call, everything: boolean): AsyncGenerator<string> {
+    this.#readers++;
+    const reader = new Waiter();
+    this.#wakers.add(reader.wake);
+    const stop = () => reader.wake();
+    call.signal.addEventListener('abort', stop, { once: true });
+    const beat = setInterval(() => reader.beat(), heartbeatMs);
+    beat.unref();
+    try {
+      let [cursor, greeting] = this.#begin(call.lastEventId, everything);
+      yield greeting;
+      while (!call.signal.aborted) {
+        const events = this.#options.log.after(cursor, batch);
+        cursor = events.at(-1)?.id ?? cursor;
+        const text = events
+          .filter((event) => everything || event.public)
+          .map(toSse)
+          .join('');
+        if (text !== '') yield text;
+        if (events.length < batch && (await reader.wait()) === 'beat') yield ': still here\n\n';
+      }
+    } finally {
+      clearInterval(beat);
+      call.signal.removeEventListener('abort', stop);
+      this.#wakers.delete(reader.wake);
+      this.#readers--;
+    }
+  }
+
+  /** Where a reader starts, and the first bytes that it gets. */
+  #begin(lastEventId: string | undefined, everything: boolean): [number, string] {
+    const { oldest, newest } = this.#options.log.range();
+    if (lastEventId === undefined) return [newest, `retry: 1000\nid: ${newest}\n\n`];
+    const last = /^\d{1,16}$/.test(lastEventId) ? Number(lastEventId) : Number.NaN;
+    // Too old: something between is gone. From the future: another store, or no id of ours.
+    const lost =
+      Number.isNaN(last) || last > newest || (last < newest && (oldest === undefined || last < oldest - 1));
+    if (!lost) return [last, 'retry: 1000\n\n'];
+    const data = {
+      at: new Date(this.#options.clock.now()).toISOString(),
+      ...this.#options.snapshot(everything),
+    };
+    return [newest, `retry: 1000\n${toSse({ id: newest, type: 'reset', public: true, data })}`];
+  }
+}
+
+/** Remembers a wake-up that comes while nobody waits. */
+class Waiter {
+  #pending = false;
+  #resolve: ((why: 'woken' | 'beat') => void) | undefined;
+
+  readonly wake = () => {
+    if (this.#resolve === undefined) this.#pending = true;
+    this.#resolve?.('woken');
+    this.#resolve = undefined;
+  };
+
+  beat(): void {
+    this.#resolve?.('beat');
+    this.#resolve = undefined;
+  }
+
+  async wait(): Promise<'woken' | 'beat'> {
+    if (this.#pending) {
+      this.#pending = false;
+      return 'woken';
+    }
+    return await new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+  }
+}
+
+/** Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream. */
+function toSse(event: EventRow): string {
+  return `id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(event.data)}\n\n`;
+}
