@@ -43,3 +43,19 @@ need_bundle() {
   "$node" "$1/scripts/bundle.ts" >&2
   printf '%s' "$want" >"$1/dist/.content"
 }
+
+# need_system_packages DIR: Debian packages of the tests, when root; without root their tests skip aloud.
+need_system_packages() {
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 || return 0
+  missing=
+  while read -r package; do
+    case "$package" in '' | '#'*) continue ;; esac
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+  done <"$1/scripts/test-packages.txt"
+  [ -n "$missing" ] || return 0
+  echo "beosd: installing$missing" >&2
+  DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2 || true
+  # shellcheck disable=SC2086 # a list of words
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null 2>&1 ||
+    echo "beosd: some packages could not be installed; their tests are skipped" >&2
+}

@@ -72,6 +72,32 @@ export class Files {
     }
   }
 
+  /** Bytes of a file, or undefined when there is none. */
+  size(path: string): number | undefined {
+    return statSync(path, { throwIfNoEntry: false })?.size;
+  }
+
+  /** At most `length` bytes from `offset` on; empty when the file is absent or shorter. */
+  readRange(path: string, offset: number, length: number): Buffer {
+    let fd: number;
+    try {
+      fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return Buffer.alloc(0);
+      throw error;
+    }
+    try {
+      const bytes = Buffer.alloc(Math.max(0, length));
+      let at = 0;
+      for (let count = 1; count > 0 && at < bytes.length; at += count) {
+        count = readSync(fd, bytes, at, bytes.length - at, offset + at);
+      }
+      return bytes.subarray(0, at);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
   /** Names in a folder, sorted; [] when it does not exist. */
   list(path: string): string[] {
     try {

@@ -41,7 +41,12 @@ function loadSdNotify(): SdNotify | undefined {
       | { dlopen(file: string, symbols: object): { functions: Record<string, SdNotify> } }
       | undefined;
     // Both spellings: the keys were renamed between releases, and a wrong one is ignored in silence.
-    const signature = { arguments: ['i32', 'string'], return: 'i32', parameters: ['i32', 'string'], result: 'i32' };
+    const signature = {
+      arguments: ['i32', 'string'],
+      return: 'i32',
+      parameters: ['i32', 'string'],
+      result: 'i32',
+    };
     return ffi?.dlopen('libsystemd.so.0', { sd_notify: signature }).functions['sd_notify'];
   } catch {
     return undefined;

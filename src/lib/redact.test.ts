@@ -1,0 +1,27 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { redact } from '#lib/redact.ts';
+
+test('what follows a word for a secret is taken out', () => {
+  const secrets = [
+    'password: hunter2',
+    'Password is hunter2 and more hunter2',
+    'TERMINUS_OS_PASSWORD=hunter2',
+    '{"password":"hunter2","user":"alice"}',
+    'Authorization: Bearer hunter2hunter2',
+    "frp_auth_token = 'hunter2'",
+    'curl -H "X: Bearer hunter2hunter2"',
+    'signature eyJhbGciOiJFZERTQSJ9.hunter2.hunter2',
+  ];
+  for (const line of secrets) assert.doesNotMatch(redact(line), /hunter2/, line);
+});
+
+test('an ordinary line stays as it is', () => {
+  for (const line of [
+    '[Module] GetStorage',
+    'Installing account ...',
+    '2026-11-23T12:00:00Z\t[A] host: Task success (1s)',
+  ]) {
+    assert.equal(redact(line), line);
+  }
+});
