@@ -1,4 +1,5 @@
-const secretWord = String.raw`(?:pass(?:word|wd|phrase)?|secret|token|credential|api[_-]?key|private[_-]?key|authorization)`;
+const secretWord =
+  '(?:pass(?:word|wd|phrase)?|secret|token|credential|api[_-]?key|private[_-]?key|authorization)';
 const assigned = new RegExp(
   String.raw`(\b[\w.-]*${secretWord}[\w.-]*["']?\s*(?:[:=]|\bis\b)\s*)("[^"]*"|'[^']*'|\S.*)`,
   'gi',

@@ -1,0 +1,87 @@
+import { parseArgs } from 'node:util';
+import { cpuMsOf, get, idle, load, memoryOf, startBare, startDaemon, startedBy } from './measure.ts';
+
+/**
+ * `npm run bench`: start, memory, idle cost, throughput and latency of the bundle beside a bare node:http server, in
+ * one run on one machine. Figures go to docs/performance.md by hand; ratios are what travels between machines.
+ */
+const { values } = parseArgs({
+  options: { idle: { type: 'string', default: '60' }, load: { type: 'string', default: '8' } },
+});
+const idleMs = Number(values.idle) * 1000;
+const loadMs = Number(values.load) * 1000;
+
+function print(
+  name: string,
+  value: number,
+  unit: string,
+  target?: { readonly text: string; readonly met: boolean },
+): void {
+  const verdict = target === undefined ? '' : `   target ${target.text}: ${target.met ? 'met' : 'MISSED'}`;
+  process.stdout.write(
+    `${name.padEnd(38)} ${value.toFixed(value < 100 ? 2 : 0).padStart(9)} ${unit}${verdict}\n`,
+  );
+}
+
+const starts: number[] = [];
+for (let i = 0; i < 10; i++) {
+  const daemon = await startDaemon();
+  starts.push(daemon.startMs);
+  await daemon.stop();
+}
+const bareStarts: number[] = [];
+for (let i = 0; i < 5; i++) {
+  const bare = await startBare(1600);
+  bareStarts.push(bare.startMs);
+  await bare.stop();
+}
+const best = Math.min(...starts);
+print('start to first status, best of 10', best, 'ms', { text: '<= 450 ms', met: best <= 450 });
+print('start of the bare server, best of 5', Math.min(...bareStarts), 'ms');
+
+const daemon = await startDaemon();
+const pid = daemon.child.pid ?? 0;
+await idle(3000);
+const before = { cpu: cpuMsOf(pid), started: await startedBy(daemon.port) };
+await idle(idleMs);
+const after = { cpu: cpuMsOf(pid), started: await startedBy(daemon.port) };
+const memory = memoryOf(pid);
+const percent = ((after.cpu - before.cpu) / idleMs) * 100;
+const started = after.started - before.started;
+print(`processes started in ${values.idle} s idle`, started, '', { text: '0', met: started === 0 });
+print('CPU while idle', percent, '% of a core', { text: '< 0.5 %', met: percent < 0.5 });
+print('RSS after idle', memory.rssKiB / 1024, 'MB');
+const privateMb = memory.privateKiB / 1024;
+print('private memory after idle', privateMb, 'MB', { text: '<= 55 MB', met: privateMb <= 55 });
+
+const { body } = await get(daemon.port, '/system/status');
+const bare = await startBare(Buffer.byteLength(body));
+await load(bare.port, '/', 1000);
+await load(daemon.port, '/system/status', 1000);
+const rounds = [];
+for (let i = 0; i < 3; i++) {
+  rounds.push({
+    bare: await load(bare.port, '/', loadMs / 2),
+    ours: await load(daemon.port, '/system/status', loadMs / 2),
+  });
+}
+const median = (numbers: number[]) =>
+  numbers.sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
+const ours = {
+  rate: median(rounds.map((r) => r.ours.perSecond)),
+  p99: median(rounds.map((r) => r.ours.p99)),
+};
+const theirs = {
+  rate: median(rounds.map((r) => r.bare.perSecond)),
+  p99: median(rounds.map((r) => r.bare.p99)),
+};
+print('status throughput, 50 connections', ours.rate, 'req/s');
+print('bare node:http', theirs.rate, 'req/s');
+const rateRatio = ours.rate / theirs.rate;
+print('throughput ratio', rateRatio, 'x', { text: '>= 0.7x', met: rateRatio >= 0.7 });
+print('status p99', ours.p99, 'ms');
+print('bare p99', theirs.p99, 'ms');
+const p99Ratio = ours.p99 / theirs.p99;
+print('p99 ratio', p99Ratio, 'x', { text: '<= 1.5x', met: p99Ratio <= 1.5 });
+await bare.stop();
+await daemon.stop();
