@@ -21,7 +21,7 @@ function client(): Promise<void> {
     const socket = connect(Number(port), '127.0.0.1');
     socket.setNoDelay(true);
     let sentAt = 0;
-    let received = Buffer.alloc(0);
+    let received: Buffer = Buffer.alloc(0);
     const send = () => {
       sentAt = performance.now();
       socket.write(request);
