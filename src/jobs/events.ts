@@ -1,4 +1,5 @@
 import { fault } from '#api/errors.ts';
+import type { EventType } from '#api/events.ts';
 import type { Call, RawAnswer } from '#api/operation.ts';
 import type { Clock } from '#host/clock.ts';
 import type { EventLog, EventRow } from '#store/events.ts';
@@ -29,9 +30,9 @@ export class EventHub {
     this.#options = options;
   }
 
-  publish(type: string, data: Readonly<Record<string, unknown>>, isPublic: boolean): EventRow {
+  publish(type: EventType, data: Readonly<Record<string, unknown>>): EventRow {
     const at = new Date(this.#options.clock.now()).toISOString();
-    const event = this.#options.log.append({ type, public: isPublic, data: { at, ...data } });
+    const event = this.#options.log.append({ type, data: { at, ...data } });
     for (const wake of this.#wakers) wake();
     return event;
   }
@@ -63,10 +64,7 @@ export class EventHub {
       while (!call.signal.aborted) {
         const events = this.#options.log.after(cursor, batch);
         cursor = events.at(-1)?.id ?? cursor;
-        const text = events
-          .filter((event) => everything || event.public)
-          .map(toSse)
-          .join('');
+        const text = (everything ? events : events.flatMap(publicView)).map(toSse).join('');
         if (text !== '') yield text;
         if (events.length < batch && (await reader.wait()) === 'beat') yield ': still here\n\n';
       }
@@ -91,7 +89,7 @@ export class EventHub {
       at: new Date(this.#options.clock.now()).toISOString(),
       ...this.#options.snapshot(everything),
     };
-    return [newest, `retry: 1000\n${toSse({ id: newest, type: 'reset', public: true, data })}`];
+    return [newest, `retry: 1000\n${toSse({ id: newest, type: 'reset', data })}`];
   }
 }
 
@@ -120,6 +118,14 @@ class Waiter {
       this.#resolve = resolve;
     });
   }
+}
+
+/** What everybody may see: the state, and how far running jobs are (contract §4); not who asked, nor what went wrong. */
+function publicView(event: EventRow): EventRow[] {
+  if (event.type === 'state') return [event];
+  if (event.type !== 'job') return [];
+  const { at, id, operation, state, phase, percent } = event.data;
+  return [{ ...event, data: { at, id, operation, state, phase, percent } }];
 }
 
 /** Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream. */

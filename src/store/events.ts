@@ -3,8 +3,6 @@ import type { Row, Store } from '#store/store.ts';
 export interface EventRow {
   readonly id: number;
   readonly type: string;
-  /** May be shown to everyone. */
-  readonly public: boolean;
   readonly data: Readonly<Record<string, unknown>>;
 }
 
@@ -22,12 +20,7 @@ export class EventLog {
 
   append(event: Omit<EventRow, 'id'>): EventRow {
     const id = this.#store.write((db) => {
-      db.run(
-        'INSERT INTO events (type, public, data) VALUES (?, ?, ?)',
-        event.type,
-        event.public ? 1 : 0,
-        JSON.stringify(event.data),
-      );
+      db.run('INSERT INTO events (type, data) VALUES (?, ?)', event.type, JSON.stringify(event.data));
       const added = Number(db.get('SELECT last_insert_rowid() AS id')?.['id']);
       if (++this.#sinceTrim >= 500) {
         this.#sinceTrim = 0;
@@ -60,7 +53,6 @@ function toEvent(row: Row): EventRow {
   return {
     id: Number(row['id']),
     type: String(row['type']),
-    public: row['public'] === 1,
     data: JSON.parse(String(row['data'])) as Record<string, unknown>,
   };
 }

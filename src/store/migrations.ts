@@ -12,7 +12,7 @@ export const migrations: readonly string[] = [
    CREATE INDEX jobs_by_age ON jobs (created_at DESC, id DESC);
    CREATE INDEX jobs_open ON jobs (state) WHERE state IN ('queued', 'running');
    CREATE TABLE events (
-     id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, public INTEGER NOT NULL, data TEXT NOT NULL
+     id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, data TEXT NOT NULL
    );
    CREATE TABLE audit (
      id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, caller TEXT NOT NULL, proof TEXT NOT NULL,

@@ -70,7 +70,7 @@ test('an event id given out in memory is never given out again on disk', async (
   const store = new Store(place, () => 1000);
   const add = () =>
     store.write((db) => {
-      db.run("INSERT INTO events (type, public, data) VALUES ('state', 1, '{}')");
+      db.run("INSERT INTO events (type, data) VALUES ('state', '{}')");
       return Number(db.get('SELECT max(id) AS id FROM events')?.['id']);
     });
   const inMemory = add();

@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { Call } from '#api/operation.ts';
+import { FakeClock } from '#host/fake/clock.ts';
+import { EventHub } from '#jobs/events.ts';
+import { EventLog, keptEvents } from '#store/events.ts';
+import { Store } from '#store/store.ts';
+
+function setUp(dir = mkdtempSync(join(tmpdir(), 'beosd-events-'))) {
+  const store = new Store(dir, Date.now);
+  const log = new EventLog(store);
+  const hub = new EventHub({
+    log,
+    clock: new FakeClock(),
+    snapshot: () => ({ state: 'checking' }),
+    maxReaders: 3,
+  });
+  return { dir, store, log, hub };
+}
+
+function reader(hub: EventHub, options: { lastEventId?: string; class?: 'root' | 'public' } = {}) {
+  const gone = new AbortController();
+  const call: Call = {
+    caller: { class: options.class ?? 'root', proof: options.class === 'public' ? 'none' : 'socket' },
+    signal: gone.signal,
+    requestId: '1',
+    dryRun: false,
+    ...(options.lastEventId === undefined ? {} : { lastEventId: options.lastEventId }),
+  };
+  const answer = hub.stream(call);
+  if (typeof answer.raw === 'string' || answer.raw instanceof Uint8Array) return assert.fail('no stream');
+  const iterator = answer.raw[Symbol.asyncIterator]();
+  const next = async () => String((await iterator.next()).value);
+  const stop = async () => {
+    gone.abort();
+    await iterator.next();
+  };
+  return { next, stop };
+}
+
+const idsIn = (text: string) =>
+  [...text.matchAll(/^id: (\d+)\nevent: job$/gm)].map((match) => Number(match[1]));
+
+test('a reader that comes back with its last id gets what it missed, once', async () => {
+  const { hub } = setUp();
+  const ids = [1, 2, 3].map((n) => hub.publish('job', { n }).id);
+  const one = reader(hub, { lastEventId: String(ids[0]) });
+  await one.next();
+  assert.deepEqual(idsIn(await one.next()), ids.slice(1));
+  const late = hub.publish('job', { n: 4 }).id;
+  assert.deepEqual(idsIn(await one.next()), [late]);
+  await one.stop();
+  assert.equal(hub.readers, 0);
+});
+
+test('ids go on growing after a restart, and an id from before it still resumes', async () => {
+  const one = setUp();
+  const first = one.hub.publish('job', { n: 1 }).id;
+  one.store.close();
+  const two = setUp(one.dir);
+  const second = two.hub.publish('job', { n: 2 }).id;
+  assert.ok(second > first);
+  const back = reader(two.hub, { lastEventId: String(first) });
+  await back.next();
+  assert.deepEqual(idsIn(await back.next()), [second]);
+  await back.stop();
+});
+
+test('an id that is too old, from the future, or no id gets a reset with a snapshot', async () => {
+  const { hub, store } = setUp();
+  for (let n = 0; n < 4; n++) hub.publish('job', { n });
+  store.write((db) => db.run('DELETE FROM events WHERE id <= 2'));
+  for (const lastEventId of ['1', '99999', 'junk', '-1']) {
+    const one = reader(hub, { lastEventId });
+    assert.match(await one.next(), /event: reset\ndata: .*"state":"checking"/, lastEventId);
+    await one.stop();
+  }
+});
+
+test('the public sees the state and how far jobs are, not who asked', async () => {
+  const { hub } = setUp();
+  const start = hub.publish('condition', { codes: ['x'] }).id;
+  hub.publish('job', {
+    id: 'j',
+    operation: 'command.install',
+    state: 'running',
+    phase: 'p',
+    percent: 1,
+    caller: 'owner alice',
+  });
+  hub.publish('mount', { path: '/secret' });
+  const one = reader(hub, { lastEventId: String(start), class: 'public' });
+  await one.next();
+  const text = await one.next();
+  assert.match(text, /"percent":1/);
+  assert.doesNotMatch(text, /alice|secret|codes/);
+  await one.stop();
+});
+
+test('readers are bounded', () => {
+  const { hub } = setUp();
+  const readers = [1, 2, 3].map(() => reader(hub));
+  for (const each of readers) void each.next();
+  assert.throws(() => reader(hub), /Too many readers/);
+});
+
+test('the log keeps a bounded number of events', () => {
+  const { log, store } = setUp();
+  store.write((db) => {
+    for (let n = 0; n < keptEvents; n++) db.run("INSERT INTO events (type, data) VALUES ('job', '{}')");
+  });
+  for (let n = 0; n < 501; n++) log.append({ type: 'job', data: {} });
+  const { oldest, newest } = log.range();
+  assert.ok(newest - (oldest ?? 0) <= keptEvents + 500);
+});
