@@ -5,8 +5,10 @@ export const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Ty
 
 export const timestamp = (description: string) => Type.String({ format: 'date-time', description });
 
+const octet = '(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)';
+
 export const ipv4 = (description: string) =>
-  Type.String({ description, pattern: '^((25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)(\\.|$)){4}$', maxLength: 15 });
+  Type.String({ description, pattern: `^(${octet}\\.){3}${octet}$`, maxLength: 15 });
 
 export const jobStates = ['queued', 'running', 'succeeded', 'failed', 'cancelled', 'interrupted'] as const;
 export type JobState = (typeof jobStates)[number];
