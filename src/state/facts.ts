@@ -183,6 +183,8 @@ export interface Facts {
     readonly durable: boolean;
     readonly reason: string | undefined;
     readonly historyLostAt: number | undefined;
+    /** Where a damaged store was set aside. */
+    readonly setAside?: string | undefined;
   };
   readonly bus: { readonly available: boolean; readonly reason: string | undefined };
   /** Problems that capabilities report themselves (mounts, images …), keyed by who reports. */
