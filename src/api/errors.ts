@@ -140,6 +140,11 @@ export const errorCatalogue = {
     meaning: 'The store of the daemon cannot be written (full or read-only disk, damaged file).',
     remedy: 'Free space or mend the disk; GET /system/conditions says which.',
   },
+  hosts_file_unavailable: {
+    status: 503,
+    meaning: 'The hosts file of the machine cannot be read or written.',
+    remedy: 'Free space or mend the disk; in a container, let the runtime write the file.',
+  },
   installer_unavailable: {
     status: 503,
     meaning: 'The node installer is missing or cannot be executed.',

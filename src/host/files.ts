@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import {
+  accessSync,
   chmodSync,
   chownSync,
   closeSync,
@@ -13,6 +14,7 @@ import {
   realpathSync,
   renameSync,
   rmdirSync,
+  statfsSync,
   statSync,
   unlinkSync,
   watch,
@@ -143,6 +145,23 @@ export class Files {
     }
   }
 
+  /** When the file was last written, ms since the epoch; undefined when it does not exist. */
+  modifiedAt(path: string): number | undefined {
+    try {
+      return statSync(path).mtimeMs;
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
+      throw error;
+    }
+  }
+
+  /** Space on the file system of a path, for this process (root may use the reserve), and whether it can be written. */
+  fileSystem(path: string): { totalBytes: number; freeBytes: number; readOnly: boolean } {
+    const { bsize, blocks, bfree, bavail } = statfsSync(path);
+    const free = process.getuid?.() === 0 ? bfree : bavail;
+    return { totalBytes: blocks * bsize, freeBytes: free * bsize, readOnly: isReadOnly(path) };
+  }
+
   /**
    * Replaces a file so that a power cut leaves the old or the new content, never a mixture: temp file in the same
    * folder, fsync, rename, fsync of the folder (rename(2), fsync(2)). Mode and owner of an existing file are kept;
@@ -194,6 +213,16 @@ export class Files {
     const watcher = watch(path, { persistent: false }, (_event, name) => onChange(name ?? ''));
     watcher.on('error', onError);
     return { close: () => watcher.close() };
+  }
+}
+
+/** statfs(2) as Node has it does not tell the mount flags; access(2) refuses with EROFS, for root too. */
+function isReadOnly(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK);
+    return false;
+  } catch (error) {
+    return errnoOf(error) === 'EROFS';
   }
 }
 

@@ -90,9 +90,10 @@ export class Observatory {
   /** Takes in what a source has seen. Values that only became younger are kept without a change. */
   update(patch: Partial<Facts>): void {
     const before = this.#facts;
-    this.#facts = { ...before, ...patch };
     const keys = Object.keys(patch) as (keyof Facts)[];
-    if (keys.some((key) => !saysTheSame(before[key], this.#facts[key]))) this.#tell(this.#swap());
+    const changed = keys.filter((key) => !saysTheSame(before[key], patch[key]));
+    this.#facts = { ...before, ...patch, ...unknownStill(before, keys, changed) };
+    if (changed.length > 0) this.#tell(this.#swap());
   }
 
   /** The newest job of each operation that the state looks at. */
@@ -171,6 +172,19 @@ export class Observatory {
   }
 }
 
+/** A fact that is as unknown as before has been so since then, whatever its source says. */
+function unknownStill(
+  before: Facts,
+  keys: readonly (keyof Facts)[],
+  changed: readonly (keyof Facts)[],
+): Partial<Facts> {
+  const still = keys.filter((key) => {
+    const fact = before[key];
+    return !changed.includes(key) && isObserved(fact) && !fact.known;
+  });
+  return Object.fromEntries(still.map((key) => [key, before[key]]));
+}
+
 /** Equal but for when it was last confirmed. */
 function saysTheSame(before: unknown, now: unknown): boolean {
   if (before === now) return true;
@@ -178,13 +192,16 @@ function saysTheSame(before: unknown, now: unknown): boolean {
 }
 
 function withoutAge(fact: unknown): unknown {
-  if (!isKnown(fact)) return fact;
-  const { at: _at, ...rest } = fact;
-  return rest;
+  if (!isObserved(fact)) return fact;
+  if (fact.known) {
+    const { at: _at, ...rest } = fact;
+    return rest;
+  }
+  return { known: false, source: fact.source, reason: fact.reason };
 }
 
-function isKnown(fact: unknown): fact is Extract<Observed<unknown>, { known: true }> {
-  return typeof fact === 'object' && fact !== null && 'known' in fact && fact.known === true;
+function isObserved(fact: unknown): fact is Observed<unknown> {
+  return typeof fact === 'object' && fact !== null && 'known' in fact && 'source' in fact;
 }
 
 /** Whether time alone has changed something; `observedAt`, or a message that counts minutes, is no news. */
