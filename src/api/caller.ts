@@ -1,3 +1,5 @@
+import type { PublicJwk } from '#lib/did-key.ts';
+
 /** Who calls, decided once per request from proof (contract §5). What a class may do is the policy table's business. */
 export const callerClasses = ['root', 'owner', 'signer', 'workload', 'peer', 'loopback', 'public'] as const;
 
@@ -13,11 +15,21 @@ export type Proof =
   | 'address'
   | 'none';
 
+/** The key that a valid signature was made with: what a claim pins. */
+export interface SignerKey {
+  readonly did: string;
+  /** Id of the key in the signer's document, where it has one (`#key-1`). */
+  readonly keyId?: string;
+  readonly jwk: PublicJwk;
+}
+
 export interface Caller {
   readonly class: CallerClass;
   readonly proof: Proof;
   /** `alice@example.com`: the name of a valid signature. */
   readonly name?: string;
+  /** Of a valid signature, beside `name`. */
+  readonly key?: SignerKey;
   readonly namespace?: string;
   readonly serviceAccount?: string;
   readonly pod?: string;

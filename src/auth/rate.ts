@@ -1,0 +1,30 @@
+import { fault } from '#api/errors.ts';
+import type { Clock } from '#host/clock.ts';
+
+/** At most so many a minute, with a burst of the same size (token bucket on the monotonic clock). */
+export class RateLimit {
+  readonly #clock: Clock;
+  readonly #perMinute: number;
+  #tokens: number;
+  #at: number;
+
+  constructor(clock: Clock, perMinute: number) {
+    this.#clock = clock;
+    this.#perMinute = perMinute;
+    this.#tokens = perMinute;
+    this.#at = clock.monotonic();
+  }
+
+  /** @throws Fault `too_many_requests` with the seconds to wait. */
+  take(what: string): void {
+    const now = this.#clock.monotonic();
+    const earned = ((now - this.#at) / 60_000) * this.#perMinute;
+    this.#tokens = Math.min(this.#perMinute, this.#tokens + earned);
+    this.#at = now;
+    if (this.#tokens < 1) {
+      const retryAfter = Math.ceil(((1 - this.#tokens) / this.#perMinute) * 60);
+      throw fault('too_many_requests', `Too many ${what}.`, { retryAfter });
+    }
+    this.#tokens -= 1;
+  }
+}
