@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import type { Caller, SignerKey } from '#api/caller.ts';
 import { type ErrorCode, fault } from '#api/errors.ts';
-import { publicJwkOf } from '#lib/did-key.ts';
-import { causeChain, type Fault } from '#lib/fault.ts';
 import type { Clock } from '#host/clock.ts';
 import { rfc3339 } from '#host/clock.ts';
-import type { Files } from '#host/files.ts';
+import { type Files, syncDir } from '#host/files.ts';
+import { publicJwkOf } from '#lib/did-key.ts';
+import { causeChain, type Fault } from '#lib/fault.ts';
 import type { Observed } from '#lib/observed.ts';
 
 /** How somebody became the owner. */
@@ -45,11 +45,14 @@ export interface OwnerChange {
   readonly before: string | undefined;
 }
 
-/** What `owner.json` holds: an owner, or the name of the release file that root has released the node from. */
-type Content = { readonly owner: Owner } | { readonly releasedFrom: string };
+/** What `owner.json` holds: the owner, and the name in the release file that root has released the node from. */
+interface Content {
+  readonly owner?: Owner;
+  readonly releasedFrom?: string;
+}
 
 type Loaded =
-  | { readonly kind: 'content'; readonly content: Content | undefined }
+  | { readonly kind: 'content'; readonly content: Content }
   | { readonly kind: 'unknown'; readonly reason: string };
 
 /**
@@ -73,10 +76,10 @@ export class OwnerFile {
     const loaded = this.#load();
     if (loaded.kind === 'unknown') return loaded;
     const { content } = loaded;
-    if (content !== undefined && 'owner' in content) return { kind: 'pinned', owner: content.owner };
+    if (content.owner !== undefined) return { kind: 'pinned', owner: content.owner };
     const release = this.#options.releaseName();
     if (!release.known) return { kind: 'unknown', reason: release.reason };
-    if (release.value === undefined || release.value === content?.releasedFrom) return { kind: 'none' };
+    if (release.value === undefined || release.value === content.releasedFrom) return { kind: 'none' };
     return { kind: 'named', name: release.value };
   }
 
@@ -115,7 +118,7 @@ export class OwnerFile {
     const now = this.current();
     if (now.kind !== 'pinned' || !now.owner.provisional) return;
     const owner = { ...now.owner, provisional: false };
-    this.#write({ owner });
+    this.#write({ ...this.#content(), owner });
     this.#tell({ what: 'confirmed', name: owner.name, before: owner.name });
   }
 
@@ -123,7 +126,8 @@ export class OwnerFile {
   lapse(): void {
     const now = this.current();
     if (now.kind !== 'pinned' || !now.owner.provisional) return;
-    this.#remove();
+    const { owner: _lapsed, ...rest } = this.#content();
+    this.#write(rest);
     this.#tell({ what: 'lapsed', name: now.owner.name, before: now.owner.name });
   }
 
@@ -131,8 +135,7 @@ export class OwnerFile {
   release(): string | undefined {
     const before = this.current();
     const release = this.#options.releaseName();
-    if (release.known && release.value !== undefined) this.#write({ releasedFrom: release.value });
-    else this.#remove();
+    this.#write(release.known && release.value !== undefined ? { releasedFrom: release.value } : {});
     const name = nameOf(before);
     this.#tell({ what: 'released', name: name ?? 'unknown', before: name });
     return name;
@@ -147,29 +150,36 @@ export class OwnerFile {
     const before = nameOf(this.current());
     const { did, keyId, jwk, name, provisional, via } = next;
     const since = rfc3339(this.#options.clock.now());
-    const owner: Owner = { name, did, ...(keyId === undefined ? {} : { keyId }), jwk, since, provisional, via };
-    this.#write({ owner });
+    const owner: Owner = {
+      name,
+      did,
+      ...(keyId === undefined ? {} : { keyId }),
+      jwk,
+      since,
+      provisional,
+      via,
+    };
+    this.#write({ ...this.#content(), owner });
     this.#tell({ what, name, before });
     return owner;
   }
 
   #write(content: Content): void {
     try {
-      this.#options.files.replace(this.#path, `${JSON.stringify(content, null, 2)}\n`, { mode: 0o600 });
+      if (Object.keys(content).length > 0) {
+        this.#options.files.replace(this.#path, `${JSON.stringify(content, null, 2)}\n`, { mode: 0o600 });
+      } else if (this.#options.files.exists(this.#path)) {
+        this.#options.files.remove(this.#path);
+        syncDir(this.#options.dataDir);
+      }
     } catch (error) {
       throw fault('store_unavailable', 'The owner of the node cannot be recorded.', { cause: error });
     }
     this.#loaded = { kind: 'content', content };
   }
 
-  #remove(): void {
-    try {
-      this.#options.files.remove(this.#path);
-      this.#options.files.syncDir(this.#options.dataDir);
-    } catch (error) {
-      throw fault('store_unavailable', 'The owner of the node cannot be forgotten.', { cause: error });
-    }
-    this.#loaded = { kind: 'content', content: undefined };
+  #content(): Content {
+    return this.#loaded?.kind === 'content' ? this.#loaded.content : {};
   }
 
   #tell(change: OwnerChange): void {
@@ -186,7 +196,7 @@ export class OwnerFile {
     if (this.#loaded?.kind === 'content') return this.#loaded;
     try {
       const text = this.#options.files.readText(this.#path, 64 * 1024);
-      this.#loaded = { kind: 'content', content: text === undefined ? undefined : parseContent(text) };
+      this.#loaded = { kind: 'content', content: text === undefined ? {} : parseContent(text) };
     } catch (error) {
       this.#loaded = { kind: 'unknown', reason: `${this.#path}: ${causeChain(error)}` };
     }
@@ -207,18 +217,31 @@ function nameOf(ownership: Ownership): string | undefined {
 }
 
 function parseContent(text: string): Content {
-  const value = JSON.parse(text) as unknown;
-  const content = record(value);
-  const releasedFrom = content['releasedFrom'];
-  if (typeof releasedFrom === 'string') return { releasedFrom };
-  const { name, did, keyId, jwk, since, provisional, via } = record(content['owner']);
+  const content = record(JSON.parse(text));
+  const { owner, releasedFrom } = content;
+  if (owner === undefined && typeof releasedFrom !== 'string') throw new Error('it names no owner');
+  return {
+    ...(owner === undefined ? {} : { owner: parseOwner(record(owner)) }),
+    ...(typeof releasedFrom === 'string' ? { releasedFrom } : {}),
+  };
+}
+
+function parseOwner({
+  name,
+  did,
+  keyId,
+  jwk,
+  since,
+  provisional,
+  via,
+}: Readonly<Record<string, unknown>>): Owner {
   const key = publicJwkOf(jwk);
   if (typeof name !== 'string' || typeof did !== 'string' || typeof since !== 'string' || key === undefined) {
     throw new Error('it does not hold an owner with a key');
   }
   if (typeof provisional !== 'boolean' || !isVia(via)) throw new Error('it does not say how the owner came');
   const id = typeof keyId === 'string' ? { keyId } : {};
-  return { owner: { name, did, ...id, jwk: key, since, provisional, via } };
+  return { name, did, ...id, jwk: key, since, provisional, via };
 }
 
 function record(value: unknown): Readonly<Record<string, unknown>> {

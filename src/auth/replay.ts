@@ -66,10 +66,7 @@ export class ReplayGuard {
     try {
       this.#store.commit(insert);
     } catch (error) {
-      if (!(error instanceof StoreUnavailable)) throw error;
-      if (!mayStayInMemory) {
-        throw fault('store_unavailable', 'The use of the signature cannot be recorded.', { cause: error });
-      }
+      if (!(error instanceof StoreUnavailable) || !mayStayInMemory) throw error;
       this.#refuseAfterLoss(jws);
       this.#store.write(insert);
     }
