@@ -1,0 +1,40 @@
+import { readdirSync, readFileSync } from 'node:fs';
+
+/**
+ * Identity of this start of the machine: the kernel's boot id and when process 1 began. The second half tells two
+ * starts of a container apart, where the kernel's id stays (proc(5): field 22 of stat, in ticks since the kernel began).
+ */
+export function bootIdentity(): string {
+  const kernel = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  return `${kernel}-${startOf(1) ?? 0}`;
+}
+
+/** When a process began, in clock ticks; undefined when there is none, or only its remains (a zombie). */
+export function startOf(pid: number): string | undefined {
+  const fields = statOf(pid);
+  return fields === undefined || fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
+}
+
+/** Living processes of a session, by a look through /proc. */
+export function livingIn(session: number): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      const fields = statOf(pid);
+      return fields !== undefined && fields[0] !== 'Z' && fields[0] !== 'X' && Number(fields[3]) === session;
+    });
+}
+
+/** Fields of /proc/PID/stat from the third on: the second, the name, may itself hold blanks and brackets. */
+function statOf(pid: number): string[] | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return text
+      .slice(text.lastIndexOf(')') + 2)
+      .trim()
+      .split(' ');
+  } catch {
+    return undefined; // it ended between being named and being asked
+  }
+}
