@@ -150,6 +150,11 @@ export const errorCatalogue = {
     meaning: 'The node installer is missing or cannot be executed.',
     remedy: 'Install the program that the message names.',
   },
+  installer_failed: {
+    status: 503,
+    meaning: 'The node installer ended without having done its work. Found on a job, not in an answer.',
+    remedy: 'Read the log of the job; mend what it names, then install again or uninstall.',
+  },
   did_gate_unavailable: {
     status: 503,
     meaning: 'The name of the signer could not be looked up.',

@@ -159,7 +159,7 @@ const changeIpCommand = (product: string): InstallerCommand => ({
 });
 
 const gib = 1024 ** 3;
-const disk = { baseDirBytes: 20 * gib, rootBytes: 5 * gib };
+const disk = { baseDirBytes: 8 * gib, rootBytes: 2 * gib };
 
 /** Cluster names of the platform's workloads: the same charts run on both. */
 const kube: Profile['kube'] = {

@@ -15,14 +15,15 @@ export function startOf(pid: number): string | undefined {
   return fields === undefined || fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
 }
 
-/** Living processes of a session, by a look through /proc. */
-export function livingIn(session: number): number[] {
+/** Living processes of a session, by a look through /proc; `strays`: only those outside the group of its leader. */
+export function livingIn(session: number, which: 'all' | 'strays' = 'all'): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
     .filter((pid) => {
-      const fields = statOf(pid);
-      return fields !== undefined && fields[0] !== 'Z' && fields[0] !== 'X' && Number(fields[3]) === session;
+      const [state, , group, of] = statOf(pid) ?? ['X'];
+      if (state === 'Z' || state === 'X' || Number(of) !== session) return false;
+      return which === 'all' || Number(group) !== session;
     });
 }
 

@@ -25,7 +25,8 @@ export class DetachedLauncher implements Launcher {
   }
 
   signal(_id: string, pid: number, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-    signalSession(pid, signal);
+    // TERM is for the runner, which passes it on; without a runner, and for KILL, everybody is meant.
+    if (signal === 'SIGKILL' || !send(pid, signal)) signalSession(pid, signal);
     return Promise.resolve();
   }
 
@@ -34,13 +35,18 @@ export class DetachedLauncher implements Launcher {
   }
 }
 
-/** Signals every process of a session, its groups included; one that has just ended is no error. */
+/** Signals the group of a session's leader and whoever of the session has left it. Who has just ended is no error. */
 export function signalSession(session: number, signal: 'SIGTERM' | 'SIGKILL'): void {
-  for (const pid of livingIn(session)) {
-    try {
-      process.kill(pid, signal);
-    } catch (error) {
-      if (errnoOf(error) !== 'ESRCH') throw error;
-    }
+  for (const target of [-session, ...livingIn(session, 'strays')]) send(target, signal);
+}
+
+/** False when there is nobody of that number. */
+function send(target: number, signal: 'SIGTERM' | 'SIGKILL'): boolean {
+  try {
+    process.kill(target, signal);
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === 'ESRCH') return false;
+    throw error;
   }
 }

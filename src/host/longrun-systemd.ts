@@ -89,7 +89,7 @@ function properties(spec: LongRunSpec, argv: readonly string[], secretFile: stri
     ['StandardInput', ['s', 'null']],
     ['StandardOutput', ['s', 'null']],
     ['StandardError', ['s', 'null']],
-    ['KillMode', ['s', 'control-group']],
+    ['KillMode', ['s', 'mixed']], // TERM to the runner, which passes it on; KILL to all that is left
     ['TimeoutStopUSec', ['t', 20_000_000n]],
     ['TasksMax', ['t', 18446744073709551615n]], // infinity, as for a shell of root
     ['OOMPolicy', ['s', 'continue']],

@@ -40,7 +40,7 @@ export interface LongRun {
   wait(id: string, signal: AbortSignal): Promise<RunEnd>;
   /** Asks the whole group to end, kills it after the grace period, resolves when nothing of it lives. */
   stop(id: string): Promise<RunEnd | { readonly kind: 'none' }>;
-  /** Forgets a run that has ended: removes its folder. */
+  /** Forgets a run that has ended: removes its folder. One that still runs is left as it is. */
   forget(id: string): void;
   /** Ids that have a folder: what the start of the daemon compares with its journal. */
   ids(): string[];
@@ -50,7 +50,7 @@ export interface LongRun {
 export interface Launcher {
   readonly name: 'systemd' | 'detached';
   launch(spec: LongRunSpec, argv: readonly string[]): Promise<void>;
-  /** Sends TERM or KILL to everything that the run has started. */
+  /** Sends TERM to the runner, which passes it on to all of the run; or KILL to all of it. */
   signal(id: string, pid: number, signal: 'SIGTERM' | 'SIGKILL'): Promise<void>;
   /** Removes what the launcher has put aside until the runner had it. */
   cleanUp(id: string): void;
@@ -70,6 +70,8 @@ export interface LongRunOptions {
   readonly checkMs?: number;
 }
 
+/** While a run is being stopped: its last processes leave no trace that inotify could see. */
+const stopCheckMs = 100;
 const idPattern = /^[A-Za-z0-9_-]{1,64}$/;
 
 /**
@@ -135,7 +137,7 @@ export class SystemLongRun implements LongRun {
       if (state.kind === 'none') end = { kind: 'vanished', reason: 'there is no such run' };
       return end !== undefined;
     };
-    await this.#until(id, Number.POSITIVE_INFINITY, ended, signal);
+    await this.#until(id, Number.POSITIVE_INFINITY, ended, { signal });
     signal.throwIfAborted();
     return end ?? { kind: 'vanished', reason: 'there is no such run' };
   }
@@ -151,7 +153,7 @@ export class SystemLongRun implements LongRun {
       const claim = readClaim(this.#options.files, this.#dir(id));
       if (typeof claim !== 'object' || !left()) break;
       await launcher.signal(id, claim.pid, signal);
-      await this.#until(id, graceMs, () => this.#members(id).length === 0);
+      await this.#until(id, graceMs, () => this.#members(id).length === 0, { checkMs: stopCheckMs });
     }
     const state = this.find(id);
     if (state.kind === 'running')
@@ -160,6 +162,7 @@ export class SystemLongRun implements LongRun {
   }
 
   forget(id: string): void {
+    if (this.find(id).kind === 'running') return;
     this.#options.launcher.cleanUp(id);
     rmSync(this.#dir(id), { recursive: true, force: true });
   }
@@ -202,8 +205,14 @@ export class SystemLongRun implements LongRun {
   }
 
   /** Waits for `done` by inotify on the run's folder and a look every few seconds. False when `ms` have passed. */
-  async #until(id: string, ms: number, done: () => boolean, signal?: AbortSignal): Promise<boolean> {
-    const { files, clock, checkMs } = this.#options;
+  async #until(
+    id: string,
+    ms: number,
+    done: () => boolean,
+    how: { signal?: AbortSignal; checkMs?: number } = {},
+  ): Promise<boolean> {
+    const { files, clock } = this.#options;
+    const { signal, checkMs = this.#options.checkMs } = how;
     const deadline = clock.monotonic() + ms;
     for (;;) {
       const round = new AbortController();

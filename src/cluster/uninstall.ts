@@ -1,0 +1,65 @@
+import { join } from 'node:path';
+import { fault } from '#api/errors.ts';
+import { foreignCheck, nodeValues, programChecks } from '#cluster/install.ts';
+import { runInstaller, versionFolder } from '#cluster/installer-run.ts';
+import type { InstallerOptions } from '#cluster/ports.ts';
+import type { JobDefinition, Phase, PhaseContext } from '#jobs/definition.ts';
+
+export type UninstallInput = Readonly<Record<string, never>>;
+
+/** The job behind POST /command/uninstall. A running installation is stopped first, by the runner's take-over. */
+export function uninstallDefinition(options: InstallerOptions): JobDefinition<UninstallInput> {
+  return {
+    operation: 'command.uninstall',
+    takesOver: ['command.install'],
+    preconditions: () => [
+      ...programChecks(options),
+      foreignCheck(options, options.profile.install.pidFile),
+      foreignCheck(options, options.profile.uninstall.pidFile),
+    ],
+    phases: () => [uninstall(options), release(options)],
+    finished: (_input, { jobId }) => options.longRun.forget(jobId),
+  };
+}
+
+function uninstall(options: InstallerOptions): Phase<UninstallInput> {
+  const run = (context: PhaseContext<UninstallInput>) => {
+    options.files.makeDir(join(versionFolder(options), 'logs'));
+    return runInstaller(options, context, {
+      command: options.profile.uninstall,
+      values: nodeValues(options),
+      redact: (text) => text,
+      firstStep: 'waiting for the installer',
+    });
+  };
+  return {
+    name: 'uninstall',
+    does: `runs ${options.program} ${options.profile.uninstall.argv[0]}: the cluster, its data and its users are removed`,
+    reversible: false,
+    weight: 98,
+    cancellable: false,
+    afterCrash: 'resume',
+    run,
+    resume: run,
+  };
+}
+
+function release(options: InstallerOptions): Phase<UninstallInput> {
+  return {
+    name: 'release',
+    does: 'checks that nothing is installed any more, and lets go of the owner',
+    reversible: false,
+    weight: 2,
+    cancellable: false,
+    afterCrash: 'repeat',
+    run: ({ progress }) => {
+      progress(null, 'letting go of the owner');
+      const mark = join(options.baseDir, options.installedFile);
+      if (options.files.exists(mark)) {
+        throw fault('installer_failed', `${options.program} ended well, but ${mark} is still there.`);
+      }
+      options.claim.release();
+      return Promise.resolve();
+    },
+  };
+}
