@@ -43,8 +43,8 @@ export interface Profile {
   readonly machineInfoPath: string;
   /** etcd's environment: `ETCD_LISTEN_PEER_URLS` holds the address that the cluster was built for. */
   readonly etcdEnvPath: string;
-  /** Executables whose running means that an engine is there although nothing is installed. */
-  readonly engineProcesses: readonly string[];
+  /** Words that all stand in the command line of an engine: it runs although nothing is installed. */
+  readonly engineWords: readonly string[];
   /** Disks and network shares are mounted below this folder. */
   readonly shareRoot: string;
   /** Names in the share root that are never ours to give or take. */
@@ -209,7 +209,7 @@ const beos: Profile = {
   },
   machineInfoPath: '/etc/machine.info',
   etcdEnvPath: '/etc/etcd.env',
-  engineProcesses: ['k3s-server', 'k3s'],
+  engineWords: ['k3s', 'server'],
   shareRoot: '/beos/share',
   protectedShares: ['ai'],
   didGateUrl: 'https://did-gate-v3.bttcdn.com',

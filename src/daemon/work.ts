@@ -1,0 +1,123 @@
+import { clusterHandlers } from '#cluster/handlers.ts';
+import { installDefinition } from '#cluster/install.ts';
+import type { InstallerOptions } from '#cluster/ports.ts';
+import { uninstallDefinition } from '#cluster/uninstall.ts';
+import type { OwnerFile } from '#auth/owner.ts';
+import type { Handlers } from '#api/operations.ts';
+import type { Config } from '#daemon/config.ts';
+import { version } from '#daemon/identity.ts';
+import type { Paths } from '#daemon/paths.ts';
+import type { Profile } from '#daemon/profiles.ts';
+import { bootIdentity } from '#host/boot.ts';
+import type { Bus } from '#host/bus.ts';
+import type { Clock } from '#host/clock.ts';
+import { Disk } from '#host/disk.ts';
+import type { Files } from '#host/files.ts';
+import { SystemLongRun } from '#host/longrun.ts';
+import { DetachedLauncher } from '#host/longrun-detached.ts';
+import { SystemdLauncher } from '#host/longrun-systemd.ts';
+import { memoryFolder, SecretFiles } from '#host/secrets.ts';
+import type { JobDefinition, Jobs } from '#jobs/definition.ts';
+import type { Observatory } from '#state/observatory.ts';
+
+export interface WorkOptions {
+  readonly config: Config;
+  readonly profile: Profile;
+  readonly paths: Paths;
+  readonly clock: Clock;
+  readonly files: Files;
+  readonly bus: Bus;
+  readonly owners: OwnerFile;
+  readonly observatory: Observatory;
+  readonly env: NodeJS.ProcessEnv;
+}
+
+/** Variables of the daemon's own environment that the installer takes too (ancestor contract §4.3). */
+const passedOn = [
+  'REGISTRY_MIRRORS',
+  'LOCAL_GPU_ENABLE',
+  'PUBLICLY_ACCESSIBLE',
+  'CLOUDFLARE_ENABLE',
+  'FRP_ENABLE',
+  'FRP_SERVER',
+  'FRP_PORT',
+  'FRP_AUTH_METHOD',
+  'FRP_AUTH_TOKEN',
+  'TOKEN_MAX_AGE',
+  'MARKET_PROVIDER',
+  'TERMINUS_CERT_SERVICE_API',
+  'TERMINUS_DNS_SERVICE_API',
+  'DOWNLOAD_CDN_URL',
+  'DID_GATE_URL',
+] as const;
+
+/** The long work of the node: what the installer does. */
+export class Work {
+  readonly definitions: readonly JobDefinition<never>[];
+  readonly #installer: InstallerOptions;
+  readonly #install: ReturnType<typeof installDefinition>;
+  readonly #uninstall: ReturnType<typeof uninstallDefinition>;
+  readonly #owners: OwnerFile;
+
+  constructor(options: WorkOptions) {
+    this.#owners = options.owners;
+    this.#installer = installerOptions(options);
+    this.#install = installDefinition(this.#installer);
+    this.#uninstall = uninstallDefinition(this.#installer);
+    this.definitions = [this.#install, this.#uninstall];
+  }
+
+  handlers(jobs: Jobs): Pick<Handlers, 'command.install' | 'command.uninstall'> {
+    const plain = clusterHandlers({
+      jobs,
+      installer: this.#installer,
+      install: this.#install,
+      uninstall: this.#uninstall,
+    });
+    const owners = this.#owners;
+    return {
+      ...plain,
+      'command.install': async (input, call) => {
+        // The first valid signer of an install claims the node; the claim is in force before the installer begins.
+        if (call.dryRun || call.caller.class !== 'signer') return await plain['command.install'](input, call);
+        owners.claim(call.caller);
+        try {
+          return await plain['command.install'](input, call);
+        } catch (error) {
+          owners.lapse();
+          throw error;
+        }
+      },
+    };
+  }
+}
+
+function installerOptions(options: WorkOptions): InstallerOptions {
+  const { config, profile, paths, clock, files, bus, owners, observatory, env } = options;
+  const memory = memoryFolder(config.sandbox ? [] : ['/run']);
+  const secrets = new SecretFiles(memory === undefined ? `${paths.dataDir}/secrets` : `${memory}/beosd/secrets`, files);
+  const usesSystemd = !config.sandbox && files.exists('/run/systemd/system');
+  const launcher = usesSystemd ? new SystemdLauncher(bus, secrets) : new DetachedLauncher();
+  return {
+    profile: profile.installer,
+    program: paths.installer,
+    sandboxed: config.sandbox && !paths.installerIsExplicit,
+    baseDir: paths.baseDir,
+    version: config.installedVersion ?? version,
+    kube: config.kubeType,
+    installedFile: profile.files.installed,
+    files,
+    disk: new Disk(),
+    longRun: new SystemLongRun({ runsDir: paths.runs, launcher, files, clock }),
+    secrets,
+    clock,
+    claim: {
+      confirm: () => owners.confirm(),
+      lapse: () => owners.lapse(),
+      release: () => void owners.release(),
+    },
+    clockSynchronised: () => observatory.current.facts.clock,
+    bootIdentity,
+    passedOn: Object.fromEntries(passedOn.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]]))),
+  };
+}
