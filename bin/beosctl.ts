@@ -1,1 +1,18 @@
-process.stdout.write('');
+#!/usr/bin/env node
+import { runBeosctl } from '#cli/main.ts';
+import { systemTerminal } from '#cli/system-terminal.ts';
+import manifest from '../package.json' with { type: 'json' };
+
+const interrupted = new AbortController();
+process.once('SIGINT', () => interrupted.abort(new Error('Ctrl-C')));
+// A reader that goes away (`beosctl events | head`) ends us, quietly.
+process.stdout.on('error', () => interrupted.abort(new Error('nobody reads')));
+runBeosctl(process.argv.slice(2), systemTerminal(interrupted.signal), manifest.version).then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (error: unknown) => {
+    process.stderr.write(`beosctl: ${error instanceof Error ? error.stack : String(error)}\n`);
+    process.exitCode = 1;
+  },
+);

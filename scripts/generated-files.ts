@@ -3,6 +3,8 @@ import { errorCatalogue } from '#api/errors.ts';
 import type { OperationSpec } from '#api/operation.ts';
 import type { OperationName } from '#api/operations.ts';
 import { nodeStates } from '#api/states.ts';
+import { buildProgram } from '#cli/program.ts';
+import { systemTerminal } from '#cli/system-terminal.ts';
 import { openApiDocument } from '#http/openapi.ts';
 import { gateActions, isAllowed } from '#state/gate.ts';
 import { ruleOf } from '#state/policy.ts';
@@ -18,6 +20,7 @@ export function generatedFiles(
     'docs/openapi.json': `${JSON.stringify(openApiDocument(operations, version), null, 2)}\n`,
     'docs/policy.md': policyText(operations),
     'docs/errors.md': errorsText(),
+    'docs/beosctl.md': helpText(),
   };
 }
 
@@ -65,6 +68,19 @@ Every refusal is \`{"code": <HTTP status>, "message": "…", "error": {"code": "
 one of these. Codes of 401 are answered with 403 on the routes that the ancestor has.
 
 ${table(['code', 'status', 'meaning', 'what to do'], rows)}`;
+}
+
+/** The help of every command: a change of the command line is a visible change of this file. */
+function helpText(): string {
+  const silent = systemTerminal(new AbortController().signal);
+  const program = buildProgram({ terminal: silent, version: '', exit: () => undefined });
+  const parts: string[] = [];
+  const walk = (command: typeof program, path: string) => {
+    parts.push(`## ${path}\n\n\`\`\`text\n${command.helpInformation().trimEnd()}\n\`\`\`\n`);
+    for (const each of command.commands) walk(each, `${path} ${each.name()}`);
+  };
+  walk(program, 'beosctl');
+  return `# beosctl\n\n${notice}\n${parts.join('\n')}`;
 }
 
 function table(head: readonly string[], rows: readonly string[]): string {
