@@ -72,6 +72,7 @@ export interface RawAnswer {
   readonly raw: string | Uint8Array | AsyncIterable<string>;
   readonly contentType: string;
   readonly status?: number;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 export type Reply<Spec extends OperationSpec> = Spec extends { raw: string }

@@ -79,7 +79,14 @@ function ownerFile({ config, clock, files, audit, observatory }: AccessOptions):
     },
     changed: ({ what, name, before }) => {
       const detail = before === undefined || before === name ? name : `${before} → ${name}`;
-      audit.append({ at: clock.now(), caller: name, proof: 'none', operation: 'owner', outcome: what, detail });
+      audit.append({
+        at: clock.now(),
+        caller: name,
+        proof: 'none',
+        operation: 'owner',
+        outcome: what,
+        detail,
+      });
       tellOwner(owners, observatory);
     },
   });

@@ -70,7 +70,9 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   tellOwner(access.owners, observatory);
   const port = await listen(http, config);
   runner.resume();
-  sources.listen().catch((error: unknown) => log.error({ cause: causeChain(error) }, 'network source failed'));
+  sources
+    .listen()
+    .catch((error: unknown) => log.error({ cause: causeChain(error) }, 'network source failed'));
   log.info({ version, port, sandbox: config.sandbox, profile: config.profile }, 'beosd serves');
   return { port, observatory, runner, close: () => close(parts) };
 }
@@ -92,7 +94,11 @@ function assemble(config: Config, ports: DaemonPorts) {
     clock,
     version,
     nodeId,
-    profile: { defaultFrpServer: frpServer, frpEnable, ...(containerMode === undefined ? {} : { containerMode }) },
+    profile: {
+      defaultFrpServer: frpServer,
+      frpEnable,
+      ...(containerMode === undefined ? {} : { containerMode }),
+    },
     onListenerError: (error) => log.error({ cause: causeChain(error) }, 'a listener of the state failed'),
   });
   const storeWatch = new StoreWatch({ store, observatory, clock, signal: stopping.signal });
@@ -105,13 +111,27 @@ function assemble(config: Config, ports: DaemonPorts) {
     workloads: noWorkloads,
   });
   const eventLog = new EventLog(store);
-  const events = new EventHub({ log: eventLog, clock, snapshot: () => ({ status: observatory.current.status }) });
+  const events = new EventHub({
+    log: eventLog,
+    clock,
+    snapshot: () => ({ status: observatory.current.status }),
+  });
   observatory.onChange((now, before) => {
     if (now.state !== before.state) log.info({ state: now.state, because: now.because }, 'state changed');
     announce(events, now, before);
     storeWatch.look();
   });
-  const work = new Work({ config, profile, paths, clock, files, bus, owners: access.owners, observatory, env });
+  const work = new Work({
+    config,
+    profile,
+    paths,
+    clock,
+    files,
+    bus,
+    owners: access.owners,
+    observatory,
+    env,
+  });
   const runner: JobRunner = new JobRunner({
     journal: new JobJournal(store),
     clock,
@@ -135,7 +155,8 @@ function assemble(config: Config, ports: DaemonPorts) {
         lastEventId: eventLog.range().newest,
         processesStarted: exec.started,
       }),
-      audit: ({ limit, before }) => audit.list(limit, before).map((row) => ({ ...row, at: new Date(row.at).toISOString() })),
+      audit: ({ limit, before }) =>
+        audit.list(limit, before).map((row) => ({ ...row, at: new Date(row.at).toISOString() })),
     }),
     ...networkHandlers({
       facts: () => observatory.current.facts,

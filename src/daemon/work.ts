@@ -1,9 +1,9 @@
+import type { Handlers } from '#api/operations.ts';
+import type { OwnerFile } from '#auth/owner.ts';
 import { clusterHandlers } from '#cluster/handlers.ts';
 import { installDefinition } from '#cluster/install.ts';
 import type { InstallerOptions } from '#cluster/ports.ts';
 import { uninstallDefinition } from '#cluster/uninstall.ts';
-import type { OwnerFile } from '#auth/owner.ts';
-import type { Handlers } from '#api/operations.ts';
 import type { Config } from '#daemon/config.ts';
 import { version } from '#daemon/identity.ts';
 import type { Paths } from '#daemon/paths.ts';
@@ -95,7 +95,10 @@ export class Work {
 function installerOptions(options: WorkOptions): InstallerOptions {
   const { config, profile, paths, clock, files, bus, owners, observatory, env } = options;
   const memory = memoryFolder(config.sandbox ? [] : ['/run']);
-  const secrets = new SecretFiles(memory === undefined ? `${paths.dataDir}/secrets` : `${memory}/beosd/secrets`, files);
+  const secrets = new SecretFiles(
+    memory === undefined ? `${paths.dataDir}/secrets` : `${memory}/beosd/secrets`,
+    files,
+  );
   const usesSystemd = !config.sandbox && files.exists('/run/systemd/system');
   const launcher = usesSystemd ? new SystemdLauncher(bus, secrets) : new DetachedLauncher();
   return {
@@ -118,6 +121,8 @@ function installerOptions(options: WorkOptions): InstallerOptions {
     },
     clockSynchronised: () => observatory.current.facts.clock,
     bootIdentity,
-    passedOn: Object.fromEntries(passedOn.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]]))),
+    passedOn: Object.fromEntries(
+      passedOn.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]]])),
+    ),
   };
 }

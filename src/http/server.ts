@@ -210,17 +210,15 @@ function wildcardNamed(
   return name === undefined ? params : { [name]: params['*'] };
 }
 
-async function sendRaw(response: ServerResponse, { raw, contentType, status }: RawAnswer): Promise<void> {
+async function sendRaw(
+  response: ServerResponse,
+  { raw, contentType, status, headers }: RawAnswer,
+): Promise<void> {
   response.writeHead(status ?? 200, {
     'content-type': contentType,
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',
-    ...(contentType.startsWith('text/html')
-      ? {
-          'content-security-policy':
-            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
-        }
-      : {}),
+    ...headers,
   });
   if (typeof raw === 'string' || raw instanceof Uint8Array) {
     response.end(raw);
