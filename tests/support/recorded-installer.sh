@@ -1,7 +1,7 @@
 #!/bin/sh
 # The ancestor's node installer as recorded: same arguments, environment, working directory, log lines, pid behaviour and
 # marker files; nothing is installed. Beside this program (through links: beside its name) it reads
-#   mode   success (default) | fail | hang | crash | slow | stubborn | no-mark | no-progress …, several words allowed:
+#   mode   success (default) | fail | fail-late | hang | crash | stubborn | no-mark; slow; several words allowed:
 #          `progress` writes JSON lines to $BEOS_PROGRESS_FILE, `own-log` cuts and writes the log itself
 #   pause  seconds between two lines (default 0.01)
 # and writes what a test wants to know:
@@ -11,7 +11,7 @@ here=$(dirname "$0")
 mode=" $(cat "$here/mode" 2>/dev/null || echo success) "
 pause=$(cat "$here/pause" 2>/dev/null || echo 0.01)
 command=$1
-case "$mode" in *" slow "*) pause=0.3 ;; esac
+case "$mode" in *" slow "*) pause=0.12 ;; esac
 is() { case "$mode" in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 
 if [ "$command" = "-v" ]; then echo "olares-cli version 1.12.1"; exit 0; fi
@@ -82,6 +82,7 @@ install() {
   is no-mark || printf '%s k3s\n' "$version" > "$base/.installed"
   say 95 "Installation wizard is complete"
   log "Username: $TERMINUS_OS_USERNAME Password: ${password:-}"
+  if is fail-late; then exit 1; fi
   say 100 "All done"
 }
 
