@@ -117,6 +117,11 @@ export const errorCatalogue = {
     meaning: 'The job is past the point where it can be cancelled, or has ended.',
     remedy: 'Wait for its end.',
   },
+  power_refused: {
+    status: 409,
+    meaning: 'A program holds the machine back from going down, or logind says no. Found on a job.',
+    remedy: 'Let the program that the message names finish, and ask again.',
+  },
   body_too_large: { status: 413, meaning: 'The body is larger than 64 KiB.', remedy: 'Send less.' },
   not_json: { status: 415, meaning: 'The body is not JSON.', remedy: 'Send Content-Type: application/json.' },
   impossible: {
