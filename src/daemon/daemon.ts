@@ -1,9 +1,8 @@
-import { join } from 'node:path';
 import { type Caller, callerLabel } from '#api/caller.ts';
 import type { Handlers } from '#api/operations.ts';
 import { authHandlers } from '#auth/handlers.ts';
 import { noWorkloads } from '#auth/workloads.ts';
-import { type Access, openAccess, tellOwner } from '#daemon/access.ts';
+import { openAccess, tellOwner } from '#daemon/access.ts';
 import { announce } from '#daemon/announce.ts';
 import type { Config } from '#daemon/config.ts';
 import { nodeIdOf, nodeSecret, version } from '#daemon/identity.ts';
@@ -11,6 +10,7 @@ import type { Log } from '#daemon/log.ts';
 import { ownNames } from '#daemon/own-names.ts';
 import { furnishSandbox, pathsOf } from '#daemon/paths.ts';
 import { profiles } from '#daemon/profiles.ts';
+import { clearSocket, socketPath } from '#daemon/socket.ts';
 import { Sources } from '#daemon/sources.ts';
 import { StoreWatch } from '#daemon/store-watch.ts';
 import { Work } from '#daemon/work.ts';
@@ -53,6 +53,8 @@ export interface DaemonPorts {
 
 export interface Daemon {
   readonly port: number;
+  /** Where root talks to it. */
+  readonly socket: string;
   readonly observatory: Observatory;
   readonly runner: JobRunner;
   /** Lets go of everything in reverse order; jobs go on with the next start. */
@@ -68,13 +70,15 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   const { sources, runner, http, observatory, access, log } = parts;
   sources.start();
   tellOwner(access.owners, observatory);
-  const port = await listen(http, config);
+  const socket = socketPath(config.socket, process.pid);
+  await clearSocket(ports.files, socket);
+  const port = await listen(http, config, socket);
   runner.resume();
   sources
     .listen()
     .catch((error: unknown) => log.error({ cause: causeChain(error) }, 'network source failed'));
   log.info({ version, port, sandbox: config.sandbox, profile: config.profile }, 'beosd serves');
-  return { port, observatory, runner, close: () => close(parts) };
+  return { port, socket, observatory, runner, close: () => close(parts) };
 }
 
 type Parts = ReturnType<typeof assemble>;
@@ -128,6 +132,7 @@ function assemble(config: Config, ports: DaemonPorts) {
     clock,
     files,
     bus,
+    exec,
     owners: access.owners,
     observatory,
     env,
@@ -197,7 +202,7 @@ function assemble(config: Config, ports: DaemonPorts) {
   return { stopping, store, observatory, bus, sources, access, runner, http, log };
 }
 
-async function listen(http: HttpEdge, config: Config): Promise<number> {
+async function listen(http: HttpEdge, config: Config, socket: string): Promise<number> {
   let port = config.port;
   for (const host of config.listen) {
     try {
@@ -207,7 +212,13 @@ async function listen(http: HttpEdge, config: Config): Promise<number> {
       if (!(host.includes(':') && config.listen.length > 1 && isNoSuchAddress(error))) throw error;
     }
   }
-  await http.listenOnSocket(config.socket);
+  // Who may open the socket is decided by its mode, from the moment it exists: contract §1 wants 0600.
+  const before = process.umask(0o177);
+  try {
+    await http.listen({ socket });
+  } finally {
+    process.umask(before);
+  }
   return port;
 }
 

@@ -47,13 +47,14 @@ async function serve(config: Parameters<typeof startDaemon>[0], env: NodeJS.Proc
   const told = stopSignal();
   let daemon: Daemon;
   try {
-    daemon = await startDaemon(config, { clock: systemClock, exec, files: new Files(config.root), log });
+    daemon = await startDaemon(config, { clock: systemClock, exec, files: new Files(config.root), log, env });
   } catch (error) {
     const taken = errnoOf(error) === 'EADDRINUSE';
     process.stderr.write(`beosd: ${taken ? `port ${config.port} is taken` : causeChain(error)}\n`);
     return taken ? exitCodes.portTaken : exitCodes.failed;
   }
   process.stdout.write(`beosd listening on http://${shownHost(config.listen)}:${daemon.port}\n`);
+  if (daemon.socket !== config.socket) process.stdout.write(`beosd socket: ${daemon.socket}\n`);
   await manager.notify('READY=1');
   const beat =
     manager.watchdogMs === undefined

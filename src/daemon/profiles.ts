@@ -53,6 +53,8 @@ export interface Profile {
   readonly didGateUrl: string;
   /** Answers a plain GET with the caller's address as text. */
   readonly externalIpUrl: string;
+  /** Addresses, not names, whose answering means that an interface reaches the internet. */
+  readonly probeTargets: readonly { readonly host: string; readonly port: number; readonly family: 4 | 6 }[];
   readonly mdns: {
     readonly service: string;
     /** The host is announced as `<prefix>-<last part of the address>.local`. */
@@ -214,6 +216,12 @@ const beos: Profile = {
   protectedShares: ['ai'],
   didGateUrl: 'https://did-gate-v3.bttcdn.com',
   externalIpUrl: 'https://checkip.amazonaws.com',
+  probeTargets: [
+    { host: '1.1.1.1', port: 443, family: 4 },
+    { host: '8.8.8.8', port: 443, family: 4 },
+    { host: '2606:4700:4700::1111', port: 443, family: 6 },
+    { host: '2001:4860:4860::8888', port: 443, family: 6 },
+  ],
   mdns: { service: '_terminus._tcp', hostPrefix: 'beos', hostNames: ['beos.local'] },
   hosts: { hidden: hiddenHosts, ownerOnly: ['did-gate-v3.bttcdn.com', '*.beos.local', ...registries] },
   kube,

@@ -12,6 +12,7 @@ import { bootIdentity } from '#host/boot.ts';
 import type { Bus } from '#host/bus.ts';
 import type { Clock } from '#host/clock.ts';
 import { Disk } from '#host/disk.ts';
+import type { Exec } from '#host/exec.ts';
 import type { Files } from '#host/files.ts';
 import { SystemLongRun } from '#host/longrun.ts';
 import { DetachedLauncher } from '#host/longrun-detached.ts';
@@ -19,6 +20,8 @@ import { SystemdLauncher } from '#host/longrun-systemd.ts';
 import { memoryFolder, SecretFiles } from '#host/secrets.ts';
 import type { JobDefinition, Jobs } from '#jobs/definition.ts';
 import type { Observatory } from '#state/observatory.ts';
+import { rebootDefinition, shutdownDefinition } from '#system/power.ts';
+import { powerHandlers } from '#system/power-handlers.ts';
 
 export interface WorkOptions {
   readonly config: Config;
@@ -27,6 +30,7 @@ export interface WorkOptions {
   readonly clock: Clock;
   readonly files: Files;
   readonly bus: Bus;
+  readonly exec: Exec;
   readonly owners: OwnerFile;
   readonly observatory: Observatory;
   readonly env: NodeJS.ProcessEnv;
@@ -51,12 +55,16 @@ const passedOn = [
   'DID_GATE_URL',
 ] as const;
 
-/** The long work of the node: what the installer does. */
+type WorkOperations = 'command.install' | 'command.uninstall' | 'command.reboot' | 'command.shutdown';
+
+/** The long work of the node as a whole: what the installer does, and power. */
 export class Work {
   readonly definitions: readonly JobDefinition<never>[];
   readonly #installer: InstallerOptions;
   readonly #install: ReturnType<typeof installDefinition>;
   readonly #uninstall: ReturnType<typeof uninstallDefinition>;
+  readonly #reboot: ReturnType<typeof rebootDefinition>;
+  readonly #shutdown: ReturnType<typeof shutdownDefinition>;
   readonly #owners: OwnerFile;
 
   constructor(options: WorkOptions) {
@@ -64,10 +72,14 @@ export class Work {
     this.#installer = installerOptions(options);
     this.#install = installDefinition(this.#installer);
     this.#uninstall = uninstallDefinition(this.#installer);
-    this.definitions = [this.#install, this.#uninstall];
+    const { bus, exec, files, clock, config } = options;
+    const power = { bus, exec, files, clock, bootIdentity, sandboxed: config.sandbox };
+    this.#reboot = rebootDefinition(power);
+    this.#shutdown = shutdownDefinition(power);
+    this.definitions = [this.#install, this.#uninstall, this.#reboot, this.#shutdown];
   }
 
-  handlers(jobs: Jobs): Pick<Handlers, 'command.install' | 'command.uninstall'> {
+  handlers(jobs: Jobs): Pick<Handlers, WorkOperations> {
     const plain = clusterHandlers({
       jobs,
       installer: this.#installer,
@@ -77,6 +89,7 @@ export class Work {
     const owners = this.#owners;
     return {
       ...plain,
+      ...powerHandlers({ jobs, reboot: this.#reboot, shutdown: this.#shutdown }),
       'command.install': async (input, call) => {
         // The first valid signer of an install claims the node; the claim is in force before the installer begins.
         if (call.dryRun || call.caller.class !== 'signer') return await plain['command.install'](input, call);
