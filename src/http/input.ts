@@ -41,6 +41,13 @@ export class Validators {
   }
 }
 
+function refusalOf(error: { instancePath: string; message: string; params: object } | undefined) {
+  const field = fieldOf(error);
+  const isMissing = error !== undefined && 'requiredProperties' in error.params;
+  const what = isMissing ? 'is missing' : (error?.message ?? 'is not valid');
+  return fault('invalid_input', `${field || 'The input'} ${what}.`, field ? { field } : {});
+}
+
 function fieldOf(error: { instancePath: string; params: object } | undefined): string {
   const path = error?.instancePath.slice(1).replaceAll('/', '.') ?? '';
   const missing =
