@@ -62,7 +62,8 @@ export function chooseHostIp(input: {
   const { network, hosts } = input;
   const list = candidates(network);
   const bound = (hosts.known ? hosts.value.ownAddresses : []).filter((address) => !isLoopback(address));
-  const held = bound.find((address) => hasAddress(network, address));
+  const inUse = { ...network, links: network.links.filter(({ up }) => up) };
+  const held = bound.find((address) => hasAddress(inUse, address));
   const choice = (address: string | undefined, because: HostIpChoice['because']): HostIpChoice => ({
     address,
     because,

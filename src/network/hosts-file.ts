@@ -12,9 +12,12 @@ import {
   bindOwnName,
   editableEntries,
   type HostsEntry,
+  hiddenByContract,
   isHiddenName,
   keyOf,
+  matchesName,
   ownAddresses,
+  type Reserved,
   replaceEditable,
 } from '#network/hosts-text.ts';
 import { notObserved } from '#state/derive.ts';
@@ -29,6 +32,8 @@ export interface HostsFileOptions {
   readonly lockPath: string;
   /** This host's own name. */
   readonly hostName: () => string;
+  /** Names that the platform keeps for itself; default: the contract's. */
+  readonly hiddenNames?: readonly string[];
   /** Names that we trust for what they serve (`name`, or `*.domain` for all below it): only the owner may bind them. */
   readonly protectedNames: readonly string[];
   readonly onFacts: (facts: Observed<HostsFacts>) => void;
@@ -95,7 +100,7 @@ export class HostsFile {
   /** What a user may edit. Throws `hosts_file_unavailable` when it cannot be read. */
   entries(): HostsEntry[] {
     try {
-      return editableEntries(this.#read(), this.#options.hostName());
+      return editableEntries(this.#read(), this.#reserved());
     } catch (error) {
       throw unavailable(error);
     }
@@ -115,7 +120,7 @@ export class HostsFile {
 
   /** Entries of a change that only the owner may make. */
   protectedOf(entries: readonly HostsEntry[]): HostsEntry[] {
-    return entries.filter(({ host }) => this.#options.protectedNames.some((name) => covers(name, host)));
+    return entries.filter(({ host }) => this.#options.protectedNames.some((name) => matchesName(name, host)));
   }
 
   /**
@@ -127,7 +132,7 @@ export class HostsFile {
       const { added, removed } = this.plan(items);
       const [first] = mayChangeProtected ? [] : this.protectedOf([...added, ...removed]);
       if (first !== undefined) throw protectedName(first);
-      return replaceEditable(text, items, this.#options.hostName());
+      return replaceEditable(text, items, this.#reserved());
     });
   }
 
@@ -150,12 +155,16 @@ export class HostsFile {
     const before = this.#read();
     const after = edit(before);
     if (after !== before) this.#options.files.replace(this.#options.path, Buffer.from(after, 'latin1'));
-    return editableEntries(after, this.#options.hostName());
+    return editableEntries(after, this.#reserved());
   }
 
   /** Bytes as characters: comments may be in any encoding and come back as they were. */
   #read(): string {
     return this.#options.files.readBytes(this.#options.path)?.toString('latin1') ?? '';
+  }
+
+  #reserved(): Reserved {
+    return { own: this.#options.hostName(), hidden: this.#options.hiddenNames ?? hiddenByContract };
   }
 
   #validate(items: readonly HostsEntry[]): void {
@@ -170,7 +179,7 @@ export class HostsFile {
       if (!isIPv4(item.ip)) refuse('ip', `${item.ip} is not an IPv4 address.`);
       if (!isHostName(item.host)) refuse('host', `${item.host} is not a host name (RFC 1123).`);
       if (isIPv4(item.host)) refuse('host', `${item.host} is an address, not a host name.`);
-      if (isHiddenName(item.host, this.#options.hostName())) {
+      if (isHiddenName(item.host, this.#reserved())) {
         refuse(
           'host',
           `${item.host} belongs to the node itself and is not edited here.`,
@@ -181,14 +190,6 @@ export class HostsFile {
       seen.add(keyOf(item));
     });
   }
-}
-
-function covers(pattern: string, host: string): boolean {
-  const name = host.toLowerCase();
-  const wanted = pattern.toLowerCase();
-  return wanted.startsWith('*.')
-    ? name.endsWith(wanted.slice(1)) || name === wanted.slice(2)
-    : name === wanted;
 }
 
 /** The refusal of a protected name by anybody but the owner. */

@@ -18,13 +18,31 @@ interface Line {
   readonly mapping?: { readonly ip: string; readonly names: readonly string[] };
 }
 
-/** Names that the platform keeps for itself, whatever the user sends (contract §2). */
-const platformNames: readonly string[] = ['localhost', 'lb.kubesphere.local', 'dockerhub.kubekey.local'];
+/** Names that no user edits. */
+export interface Reserved {
+  /** This host's own name. */
+  readonly own: string;
+  /** What the platform keeps for itself: `name`, or `*.domain` for all below it. */
+  readonly hidden: readonly string[];
+}
 
-/** Names are ASCII and compare without case (RFC 1123 §2.1, RFC 4343). */
-export function isHiddenName(host: string, ownName: string): boolean {
+/** What the contract hides (§2). */
+export const hiddenByContract: readonly string[] = [
+  'localhost',
+  '*.cluster.local',
+  'lb.kubesphere.local',
+  'dockerhub.kubekey.local',
+];
+
+/** Whether `host` is the pattern's name, or for `*.domain` lies below it. Names compare without case (RFC 4343). */
+export function matchesName(pattern: string, host: string): boolean {
   const name = host.toLowerCase();
-  return platformNames.includes(name) || name.endsWith('.cluster.local') || isOwnName(name, ownName);
+  const wanted = pattern.toLowerCase();
+  return wanted.startsWith('*.') ? name.endsWith(wanted.slice(1)) : name === wanted;
+}
+
+export function isHiddenName(host: string, { own, hidden }: Reserved): boolean {
+  return isOwnName(host, own) || hidden.some((pattern) => matchesName(pattern, host));
 }
 
 function isOwnName(host: string, ownName: string): boolean {
@@ -34,12 +52,12 @@ function isOwnName(host: string, ownName: string): boolean {
 }
 
 /** The entries that a user may edit, in file order, each pair once. */
-export function editableEntries(text: string, ownName: string): HostsEntry[] {
+export function editableEntries(text: string, reserved: Reserved): HostsEntry[] {
   const seen = new Set<string>();
   return parse(text).flatMap(({ mapping }) =>
     (mapping?.names ?? []).flatMap((host) => {
       const entry = { ip: mapping?.ip ?? '', host };
-      if (isHiddenName(host, ownName) || seen.has(keyOf(entry))) return [];
+      if (isHiddenName(host, reserved) || seen.has(keyOf(entry))) return [];
       seen.add(keyOf(entry));
       return [entry];
     }),
@@ -64,14 +82,14 @@ export function ownAddresses(text: string, ownName: string): string[] {
  * The text with exactly `items` as its editable set. Entries that are there already stay where they are; dropped ones
  * leave their line (a comment on it stays); new ones come last.
  */
-export function replaceEditable(text: string, items: readonly HostsEntry[], ownName: string): string {
+export function replaceEditable(text: string, items: readonly HostsEntry[], reserved: Reserved): string {
   const wanted = new Set(items.map(keyOf));
   const found = new Set<string>();
   const lines = parse(text).flatMap((line): Line[] => {
     const { mapping } = line;
     if (mapping === undefined) return [line];
     const dropped = mapping.names.filter((host) => {
-      if (isHiddenName(host, ownName)) return false;
+      if (isHiddenName(host, reserved)) return false;
       const key = keyOf({ ip: mapping.ip, host });
       if (!wanted.has(key)) return true;
       found.add(key);

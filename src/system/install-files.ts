@@ -9,6 +9,28 @@ import type { InstallFacts, ReleaseFacts, UpgradeTarget } from '#state/facts.ts'
 import { etcdAddress, parseEnv, parseInstalled, parseTarget } from '#system/install-texts.ts';
 import { installerProcess, isEngineRunning } from '#system/processes.ts';
 
+/** Names of the files below the base directory. */
+export interface InstallFileNames {
+  readonly installed: string;
+  readonly prepared: string;
+  readonly upgradeTarget: string;
+  readonly addressChangeFailed: string;
+  readonly installingPid: string;
+  readonly uninstallingPid: string;
+  readonly changingIpPid: string;
+}
+
+/** As the ancestor's installer and daemon know them. */
+export const ancestorNames: InstallFileNames = {
+  installed: '.installed',
+  prepared: '.prepared',
+  upgradeTarget: 'upgrade.target',
+  addressChangeFailed: '.ip_change_failed',
+  installingPid: 'installing.pid',
+  uninstallingPid: 'uninstalling.pid',
+  changingIpPid: 'changingip.pid',
+};
+
 export interface InstallFilesOptions {
   readonly files: Files;
   readonly clock: Clock;
@@ -20,8 +42,10 @@ export interface InstallFilesOptions {
   readonly etcdEnvPath: string;
   /** Words by which the command line of an installer is known, e.g. its program's name. */
   readonly installerNames: readonly string[];
-  /** Words that all stand in the command line of a running engine, e.g. `k3s`, `server`. */
-  readonly engineWords: readonly string[];
+  /** Executables whose running means that an engine is there although nothing is installed, e.g. `k3s`. */
+  readonly engineProcesses: readonly string[];
+  /** Names below the base directory; default: the ancestor's. */
+  readonly names?: InstallFileNames;
   readonly onFacts: (facts: {
     readonly install: Observed<InstallFacts>;
     readonly release: Observed<ReleaseFacts>;
@@ -88,23 +112,23 @@ export class InstallFiles {
   }
 
   #readInstall(now: number): Known<InstallFacts> {
-    const { files, baseDir, engineWords, etcdEnvPath } = this.#options;
+    const { files, baseDir, engineProcesses, etcdEnvPath, names = ancestorNames } = this.#options;
     const path = (name: string) => join(baseDir, name);
     const installed = parseInstalled(
-      files.readText(path('.installed')),
-      files.modifiedAt(path('.installed')),
+      files.readText(path(names.installed)),
+      files.modifiedAt(path(names.installed)),
     );
-    const target = this.#readTarget(path('upgrade.target'));
+    const target = this.#readTarget(path(names.upgradeTarget));
     const value: InstallFacts = {
       installed,
-      prepared: files.exists(path('.prepared')),
-      installing: this.#process('installing.pid'),
-      uninstalling: this.#process('uninstalling.pid'),
-      changingIp: this.#process('changingip.pid'),
-      ipChangeFailed: files.exists(path('.ip_change_failed')),
+      prepared: files.exists(path(names.prepared)),
+      installing: this.#process(names.installingPid),
+      uninstalling: this.#process(names.uninstallingPid),
+      changingIp: this.#process(names.changingIpPid),
+      ipChangeFailed: files.exists(path(names.addressChangeFailed)),
       upgradeTarget: target.value,
       // Only of interest while nothing is installed: it costs a walk through /proc.
-      engineRunning: installed === undefined && isEngineRunning(files, engineWords),
+      engineRunning: installed === undefined && isEngineRunning(files, engineProcesses),
       clusterAddress: etcdAddress(files.readText(etcdEnvPath)),
     };
     const fact = known(value, source, now);

@@ -42,20 +42,20 @@ function startMs(files: Files, stat: string): number | undefined {
   return ticks === undefined || boot === undefined ? undefined : Number(boot) * 1000 + ticks * 10;
 }
 
-/** Whether some process has all these words in its command line (the first also as a prefix: `k3s-server`). */
-export function isEngineRunning(files: Files, words: readonly string[]): boolean {
-  if (words.length === 0) return false;
+/** Whether one of these engines runs as a service (`k3s server`), not merely as somebody's tool (`k3s kubectl`). */
+export function isEngineRunning(files: Files, programs: readonly string[]): boolean {
+  if (programs.length === 0) return false;
   return files
     .list('/proc')
     .filter((name) => /^\d+$/.test(name))
-    .some((pid) => isCommand(commandLine(files, pid), words));
+    .some((pid) => isEngine(commandLine(files, pid), programs));
 }
 
-/** `k3s server …`, `/usr/local/bin/k3s server`, or the title that k3s gives itself: `k3s-server`, `k3s server`. */
-function isCommand(line: readonly string[], words: readonly string[]): boolean {
-  const [program = '', ...rest] = line.flatMap((word) => word.split(' '));
-  const said = [...basename(program).split('-'), ...rest];
-  return words.every((word, index) => said[index] === word);
+/** Some engines write their title over the command line: then it is one word with spaces in it. */
+function isEngine(line: readonly string[], programs: readonly string[]): boolean {
+  const [program = '', verb] = line.flatMap((word) => word.split(' ')).filter(Boolean);
+  if (!programs.includes(basename(program))) return false;
+  return verb === undefined || verb === 'server' || verb === 'agent' || verb.startsWith('-');
 }
 
 function commandLine(files: Files, pid: string): string[] {
