@@ -6,7 +6,9 @@ import { join } from 'node:path';
  * Long counts that are too slow for every run: the same tests with `BEOSD_SOAK=1`, which they read to run their full
  * count. The result is committed as evidence.
  */
-const soaks: Readonly<Record<string, readonly string[]>> = {};
+const soaks: Readonly<Record<string, readonly string[]>> = {
+  'hosts-file': ['src/network/hosts-file.test.ts'],
+};
 
 export async function runSoak(root: string, name: string): Promise<number> {
   const files = soaks[name];

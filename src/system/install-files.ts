@@ -42,8 +42,8 @@ export interface InstallFilesOptions {
   readonly etcdEnvPath: string;
   /** Words by which the command line of an installer is known, e.g. its program's name. */
   readonly installerNames: readonly string[];
-  /** Executables whose running means that an engine is there although nothing is installed, e.g. `k3s`. */
-  readonly engineProcesses: readonly string[];
+  /** Words that all stand at the start of the command line of a running engine, e.g. `k3s`, `server`. */
+  readonly engineWords: readonly string[];
   /** Names below the base directory; default: the ancestor's. */
   readonly names?: InstallFileNames;
   readonly onFacts: (facts: {
@@ -112,7 +112,7 @@ export class InstallFiles {
   }
 
   #readInstall(now: number): Known<InstallFacts> {
-    const { files, baseDir, engineProcesses, etcdEnvPath, names = ancestorNames } = this.#options;
+    const { files, baseDir, engineWords, etcdEnvPath, names = ancestorNames } = this.#options;
     const path = (name: string) => join(baseDir, name);
     const installed = parseInstalled(
       files.readText(path(names.installed)),
@@ -128,7 +128,7 @@ export class InstallFiles {
       ipChangeFailed: files.exists(path(names.addressChangeFailed)),
       upgradeTarget: target.value,
       // Only of interest while nothing is installed: it costs a walk through /proc.
-      engineRunning: installed === undefined && isEngineRunning(files, engineProcesses),
+      engineRunning: installed === undefined && isEngineRunning(files, engineWords),
       clusterAddress: etcdAddress(files.readText(etcdEnvPath)),
     };
     const fact = known(value, source, now);

@@ -42,20 +42,20 @@ function startMs(files: Files, stat: string): number | undefined {
   return ticks === undefined || boot === undefined ? undefined : Number(boot) * 1000 + ticks * 10;
 }
 
-/** Whether one of these engines runs as a service (`k3s server`), not merely as somebody's tool (`k3s kubectl`). */
-export function isEngineRunning(files: Files, programs: readonly string[]): boolean {
-  if (programs.length === 0) return false;
+/** Whether some process's command line begins with these words. */
+export function isEngineRunning(files: Files, words: readonly string[]): boolean {
+  if (words.length === 0) return false;
   return files
     .list('/proc')
     .filter((name) => /^\d+$/.test(name))
-    .some((pid) => isEngine(commandLine(files, pid), programs));
+    .some((pid) => isCommand(commandLine(files, pid), words));
 }
 
-/** Some engines write their title over the command line: then it is one word with spaces in it. */
-function isEngine(line: readonly string[], programs: readonly string[]): boolean {
-  const [program = '', verb] = line.flatMap((word) => word.split(' ')).filter(Boolean);
-  if (!programs.includes(basename(program))) return false;
-  return verb === undefined || verb === 'server' || verb === 'agent' || verb.startsWith('-');
+/** `k3s server …`, `/usr/local/bin/k3s server`, or the title that an engine gives itself: `k3s-server`. */
+function isCommand(line: readonly string[], words: readonly string[]): boolean {
+  const [program = '', ...rest] = line.flatMap((word) => word.split(' '));
+  const said = [...basename(program).split('-'), ...rest];
+  return words.every((word, index) => said[index] === word);
 }
 
 function commandLine(files: Files, pid: string): string[] {

@@ -1,0 +1,203 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import {
+  chmodSync,
+  chownSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { systemClock } from '#host/clock.ts';
+import { FileLock } from '#host/file-lock.ts';
+import { Files } from '#host/files.ts';
+import { isFault } from '#lib/fault.ts';
+import type { Observed } from '#lib/observed.ts';
+import { HostsFile } from '#network/hosts-file.ts';
+import type { HostsFacts } from '#state/facts.ts';
+
+const foreign = '# first\n127.0.0.1\tlocalhost\n127.0.1.1 node1\n\n::1 ip6-localhost # six\n';
+
+function setup(text = foreign, more: { files?: Files } = {}) {
+  const folder = mkdtempSync(join(tmpdir(), 'beosd-hosts-'));
+  const path = join(folder, 'hosts');
+  writeFileSync(path, text);
+  const seen: Observed<HostsFacts>[] = [];
+  const hosts = new HostsFile({
+    files: more.files ?? new Files(),
+    clock: systemClock,
+    path,
+    lockPath: join(folder, 'lock'),
+    hostName: () => 'node1',
+    protectedNames: ['gate.example.com', '*.registry.example.com'],
+    onFacts: (facts) => seen.push(facts),
+  });
+  return { folder, path, hosts, seen };
+}
+
+test('every entry is checked, and a refusal names it and changes nothing', async () => {
+  const { hosts, path } = setup();
+  const bad = [
+    [{ ip: '10.0.0.1', host: 'a b' }, 'items[0].host'],
+    [{ ip: '10.0.0.1', host: 'a\n6.6.6.6 evil' }, 'items[0].host'],
+    [{ ip: '10.0.0.1#', host: 'a' }, 'items[0].ip'],
+    [{ ip: '::1', host: 'a' }, 'items[0].ip'],
+    [{ ip: '10.0.0.1', host: 'LOCALHOST' }, 'items[0].host'],
+    [{ ip: '10.0.0.1', host: 'Node1' }, 'items[0].host'],
+    [{ ip: '10.0.0.1', host: 'api.Cluster.local' }, 'items[0].host'],
+  ] as const;
+  for (const [item, field] of bad) {
+    await assert.rejects(hosts.replace([item], true), (error) => {
+      assert.ok(isFault(error));
+      assert.deepEqual([error.code, error.details.field], ['invalid_input', field], JSON.stringify(item));
+      return true;
+    });
+  }
+  const twice = { ip: '10.0.0.1', host: 'a' };
+  await assert.rejects(hosts.replace([twice, { ...twice, host: 'A' }], true), { code: 'invalid_input' });
+  assert.equal(readFileSync(path, 'utf8'), foreign);
+});
+
+test('a trusted name is only bound, moved or freed by the owner; what stays as it is may be sent back', async () => {
+  const { hosts } = setup(`${foreign}10.0.0.9 gate.example.com\n`);
+  const kept = { ip: '10.0.0.9', host: 'gate.example.com' };
+  await assert.rejects(hosts.replace([{ ...kept, ip: '10.6.6.6' }], false), { code: 'forbidden' });
+  await assert.rejects(hosts.replace([], false), { code: 'forbidden' });
+  await assert.rejects(hosts.replace([kept, { ip: '10.6.6.6', host: 'a.registry.example.com' }], false), {
+    code: 'forbidden',
+  });
+  assert.deepEqual(await hosts.replace([kept, { ip: '10.0.0.8', host: 'nas' }], false), [
+    kept,
+    { ip: '10.0.0.8', host: 'nas' },
+  ]);
+  assert.deepEqual(await hosts.replace([], true), []);
+});
+
+test('a file that cannot be written is a fault with its reason', async () => {
+  class Full extends Files {
+    override replace(): void {
+      throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
+    }
+  }
+  const { hosts } = setup(foreign, { files: new Full() });
+  await assert.rejects(hosts.replace([{ ip: '10.0.0.1', host: 'a' }], true), {
+    code: 'hosts_file_unavailable',
+    message: /no space left/,
+  });
+});
+
+test('a change by somebody else is seen, and binding our name tells the new address', async (t) => {
+  const { hosts, path, seen } = setup();
+  hosts.start();
+  t.after(() => hosts.stop());
+  const told = () => seen.flatMap((facts) => (facts.known ? [facts.value.ownAddresses.join()] : []));
+  assert.deepEqual(told(), ['127.0.1.1']);
+  writeFileSync(path, foreign.replace('127.0.1.1', '192.168.1.4'));
+  await until(() => told().includes('192.168.1.4'));
+  await hosts.bind('192.168.1.7');
+  assert.equal(told().at(-1), '192.168.1.7');
+  assert.equal(readFileSync(path, 'utf8'), foreign.replace('127.0.1.1', '192.168.1.7'));
+});
+
+test('bytes that are no UTF-8 come back as they were', async () => {
+  const { hosts, path } = setup();
+  const latin = Buffer.concat([Buffer.from('# K\xfcche\n', 'latin1'), Buffer.from(foreign)]);
+  writeFileSync(path, latin);
+  await hosts.replace([{ ip: '10.0.0.1', host: 'a' }], true);
+  assert.deepEqual(readFileSync(path), Buffer.concat([latin, Buffer.from('10.0.0.1\ta\n')]));
+});
+
+test('edits at the same time wait for each other and none is lost', async () => {
+  const { hosts, path } = setup();
+  await Promise.all([
+    hosts.bind('192.168.1.7'),
+    hosts.replace([{ ip: '10.0.0.1', host: 'a' }], true),
+    hosts.replace([{ ip: '10.0.0.2', host: 'b' }], true),
+  ]);
+  assert.equal(readFileSync(path, 'utf8'), `${foreign.replace('127.0.1.1', '192.168.1.7')}10.0.0.2\tb\n`);
+});
+
+const edits = process.env['BEOSD_SOAK'] === '1' ? 1000 : 150;
+
+test(`${edits} random edits with kill -9 in between: always a whole file, foreign lines, mode and owner kept`, {
+  timeout: 240_000,
+}, async (t) => {
+  const { folder, path } = setup();
+  chmodSync(path, 0o640);
+  const isRoot = process.getuid?.() === 0;
+  if (isRoot) chownSync(path, 12, 34);
+  const seed = Number(process.env['BEOSD_SEED'] ?? Date.now() % 1_000_000);
+  let state = seed + 1;
+  const random = (below: number) => {
+    state = (state * 48_271) % 2_147_483_647;
+    return state % below;
+  };
+  let started = 0;
+  let kills = 0;
+  while (started < edits) {
+    started += await lifeOfEditor(path, join(folder, 'lock'), 1 + random(1e6), 10 + random(60), random(3));
+    kills++;
+    const text = readFileSync(path, 'utf8');
+    assert.ok(text.startsWith(foreign), `seed ${seed}, kill ${kills}: foreign lines\n${text}`);
+    assert.match(
+      text.slice(foreign.length),
+      /^(10\.7\.\d+\.\d+\thost-\d+\.lan\n)*$/,
+      `seed ${seed}, kill ${kills}`,
+    );
+    const { mode, uid, gid } = statSync(path);
+    assert.equal(mode & 0o777, 0o640);
+    if (isRoot) assert.deepEqual([uid, gid], [12, 34]);
+  }
+  new Files().sweepTemps(path);
+  assert.deepEqual(
+    readdirSync(folder).filter((name) => !name.startsWith('lock')),
+    ['hosts'],
+  );
+  // Nobody holds the lock any more, whoever was killed.
+  assert.equal(await new FileLock(join(folder, 'lock'), systemClock).run(() => 'free', 1000), 'free');
+  t.diagnostic(`${started} edits started, ${kills} kills, seed ${seed}`);
+});
+
+/** Starts an editor and kills it `extraMs` after its `count`-th edit has begun; returns how many edits it had begun. */
+function lifeOfEditor(
+  path: string,
+  lock: string,
+  seed: number,
+  count: number,
+  extraMs: number,
+): Promise<number> {
+  const script = fileURLToPath(new URL('../../tests/support/hosts-editor.ts', import.meta.url));
+  const child = spawn(process.execPath, [script, path, lock, String(seed)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  return new Promise((resolve, reject) => {
+    let begun = 0;
+    let doomed = false;
+    child.stdout.on('data', (chunk: Buffer) => {
+      begun += chunk.toString().split('+').length - 1;
+      if (begun < count || doomed) return;
+      doomed = true;
+      if (extraMs === 0) child.kill('SIGKILL');
+      else setTimeout(() => child.kill('SIGKILL'), extraMs);
+    });
+    child.once('error', reject);
+    child.once('exit', (code, signal) => {
+      if (signal === 'SIGKILL') resolve(begun);
+      else reject(new Error(`the editor ended by itself with ${code}`));
+    });
+  });
+}
+
+/** Resolves when the condition holds; looks whenever something was told. */
+async function until(holds: () => boolean): Promise<void> {
+  const deadline = AbortSignal.timeout(5000);
+  while (!holds()) {
+    deadline.throwIfAborted();
+    await systemClock.sleep(5);
+  }
+}

@@ -1,0 +1,39 @@
+/**
+ * Edits a hosts file without end, to be killed at any moment: `hosts-editor.ts FILE LOCK SEED`. Prints a line when it
+ * has started an edit and one when it has done it, so that the killer can count.
+ */
+import { writeSync } from 'node:fs';
+import { systemClock } from '#host/clock.ts';
+import { Files } from '#host/files.ts';
+import { HostsFile } from '#network/hosts-file.ts';
+import type { HostsEntry } from '#network/hosts-text.ts';
+
+const [path = '', lockPath = '', seedText = '1'] = process.argv.slice(2);
+
+/** Park–Miller, so that a run can be repeated from its seed. */
+let seed = Number(seedText);
+function random(below: number): number {
+  seed = (seed * 48_271) % 2_147_483_647;
+  return seed % below;
+}
+
+const hosts = new HostsFile({
+  files: new Files(),
+  clock: systemClock,
+  path,
+  lockPath,
+  hostName: () => 'node1',
+  protectedNames: [],
+  onFacts: () => undefined,
+});
+
+for (;;) {
+  const items = new Map<string, HostsEntry>();
+  for (let left = random(12); left > 0; left--) {
+    const entry = { ip: `10.7.${random(4)}.${random(250)}`, host: `host-${random(30)}.lan` };
+    items.set(`${entry.ip} ${entry.host}`, entry);
+  }
+  writeSync(1, '+\n');
+  await hosts.replace([...items.values()], true);
+  writeSync(1, '.\n');
+}
