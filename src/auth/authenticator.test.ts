@@ -2,72 +2,28 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import type { ErrorCode } from '#api/errors.ts';
 import type { OperationName } from '#api/operations.ts';
 import {
-  type GatehouseOptions,
-  gatehouse,
-  nodeId,
-  ownAddress,
-  request,
-  type SentRequest,
-} from '#auth/fake/gatehouse.ts';
+  bound,
+  call,
+  legacy,
+  open,
+  openOwned,
+  own,
+  owner,
+  refused,
+  stranger,
+  username,
+} from '#auth/fake/asking.ts';
+import { type gatehouse, nodeId, ownAddress } from '#auth/fake/gatehouse.ts';
 import { createKey, publicKeyOf, type SigningKey, signBound, signClaims, signLegacy } from '#client/sign.ts';
-import { FakeClock } from '#host/fake/clock.ts';
-import { didOfJwk } from '#lib/did-key.ts';
-import { isFault } from '#lib/fault.ts';
+import type { FakeClock } from '#host/fake/clock.ts';
 import { known, unknown } from '#lib/observed.ts';
 
 const minute = 60_000;
-const never = new AbortController().signal;
-const owner = createKey();
-const stranger = createKey();
-
 type House = ReturnType<typeof gatehouse>;
-
-function open(t: TestContext, options: Partial<GatehouseOptions> = {}) {
-  const dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'beosd-auth-'));
-  const clock = options.clock ?? new FakeClock();
-  const house = gatehouse({ dataDir, clock, ...options });
-  t.after(() => house.close());
-  return { house, clock, dataDir };
-}
-
-/** The same over a node that `owner` owns. */
-function openOwned(t: TestContext, options: Partial<GatehouseOptions> = {}) {
-  const opened = open(t, options);
-  own(opened.house, owner);
-  return opened;
-}
-
-function own(house: House, key: SigningKey): void {
-  house.owners.claim({
-    class: 'signer',
-    proof: 'signature-bound',
-    name: key.name,
-    key: { did: key.did, keyId: `#${key.did.slice(8)}`, jwk: publicKeyOf(key) },
-  });
-  house.owners.confirm();
-}
-
-const call = (house: House, operation: OperationName, sent: SentRequest = {}) =>
-  house.authenticator.classify(request(operation, sent), never);
-
-function refused(house: House, code: ErrorCode, operation: OperationName, sent: SentRequest, field?: string) {
-  return assert.rejects(call(house, operation, sent), (error) => {
-    assert.ok(isFault(error), String(error));
-    assert.equal(error.code, code, error.message);
-    if (field !== undefined) assert.equal(error.details.field, field);
-    return true;
-  });
-}
-
-const username = { username: 'alice' };
-const legacy = (clock: FakeClock, key = owner, body: Record<string, unknown> = username) =>
-  signLegacy(key, { now: clock.now(), domain: `http://${ownAddress}:18088`, body });
-const bound = (clock: FakeClock, path: string, rawBody = '', key = owner, method = 'POST') =>
-  signBound(key, { now: clock.now(), method, path, rawBody, nodeId });
 
 test('the unix socket is root, and looks at no proof', async (t) => {
   const { house } = open(t);
@@ -359,89 +315,4 @@ test('the first valid signature of the name in the release file pins its key', a
   const now = house.owners.current();
   assert.equal(now.kind, 'pinned');
   assert.equal(now.kind === 'pinned' && now.owner.via, 'release-file');
-});
-
-test('what is the same for all looks at no proof and spends none', async (t) => {
-  const { house, clock } = openOwned(t);
-  const signature = legacy(clock);
-  for (const operation of [
-    'system.status',
-    'system.interfaces',
-    'system.live',
-    'system.openapi',
-    'system.docs',
-  ] as const) {
-    const caller = await call(house, operation, { signature: 'a.b.c' });
-    assert.deepEqual(caller, { class: 'public', proof: 'none', address: '192.168.1.77' });
-    await call(house, operation, { signature });
-  }
-  assert.equal((await call(house, 'command.reboot', { signature })).class, 'owner');
-});
-
-test('an X-Signature that is none of ours is as if absent, one that is meant as such is proved or refused', async (t) => {
-  const { house } = openOwned(t);
-  const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
-  const cookie = `${part({ alg: 'HS512', typ: 'JWT' })}.${part({ sub: 'alice' })}.c2ln`;
-  for (const signature of ['temp_signature', '', 'a.b', 'a..c', 'a.b.c.d', cookie]) {
-    assert.equal((await call(house, 'jobs.list', { signature })).class, 'public', signature);
-  }
-  const keyed = `${part({ alg: 'HS512', kid: owner.did })}.${part({ sub: 'alice' })}.c2ln`;
-  for (const signature of ['a.b.c', keyed, `${part({ alg: 'EdDSA' })}.e30.c2ln`, `${'a'.repeat(9000)}.b.c`]) {
-    await refused(house, 'unproven', 'jobs.list', { signature });
-  }
-});
-
-test('addresses: our own are loopback, a pod is a workload only where today’s pods call and no proxy speaks', async (t) => {
-  const pod = { namespace: 'os-platform', pod: 'files-0' };
-  const workloads = {
-    byToken: (token: string) => Promise.resolve(token === 'good' ? { namespace: 'os-system' } : undefined),
-    byAddress: (address: string) => Promise.resolve(address === '10.233.64.7' ? pod : undefined),
-  };
-  const { house } = openOwned(t, { authenticator: { workloads } });
-  const classOf = async (operation: OperationName, sent: SentRequest) =>
-    (await call(house, operation, sent)).class;
-  const from = '::ffff:10.233.64.7';
-  assert.equal(await classOf('system.hostsFile', { from: '127.0.0.1' }), 'loopback');
-  assert.equal(await classOf('system.hostsFile', { from: `::ffff:${ownAddress}` }), 'loopback');
-  assert.equal(await classOf('system.hostsFile', { from: '100.64.0.9' }), 'public');
-  assert.equal(await classOf('system.hostsFile', { from, signature: 'temp_signature' }), 'workload');
-  assert.equal(await classOf('jobs.list', { from }), 'public');
-  assert.equal(await classOf('command.reboot', { from }), 'public');
-  const body = { items: [] };
-  assert.equal(await classOf('system.setHostsFile', { from, body }), 'workload');
-  for (const name of ['forwarded', 'via', 'x-forwarded-for', 'x-forwarded-proto']) {
-    const headers = { [name]: 'x' };
-    assert.equal(await classOf('system.setHostsFile', { from, body, headers }), 'public', name);
-    assert.equal(await classOf('system.hostsFile', { from, headers }), 'workload', name);
-  }
-  assert.equal(await classOf('jobs.list', { headers: { authorization: 'bearer good' } }), 'workload');
-  await refused(house, 'unproven', 'jobs.list', { headers: { authorization: 'Bearer bad' } });
-});
-
-test('a session reads for the owner from one address for 15 minutes, and survives a restart', async (t) => {
-  const { house, clock, dataDir } = openOwned(t);
-  const { token, expiresAt } = house.sessions.issue(owner.name, '192.168.1.77');
-  const headers = { authorization: `Bearer ${token}` };
-  assert.match(token, /^beos_s_[A-Za-z0-9_-]{43}$/);
-  assert.equal(expiresAt, clock.now() + 15 * minute);
-  const caller = await call(house, 'jobs.list', { headers });
-  assert.deepEqual([caller.class, caller.proof, caller.name], ['owner', 'session', owner.name]);
-  const again = open(t, { dataDir, clock }).house;
-  assert.equal((await call(again, 'jobs.list', { headers })).proof, 'session');
-  await refused(house, 'unproven', 'jobs.list', { headers, from: '192.168.1.78' });
-  await refused(house, 'unproven', 'jobs.list', { headers: { authorization: `${headers.authorization}x` } });
-  const stored = house.store.read((db) => JSON.stringify(db.all('SELECT * FROM sessions')));
-  assert.ok(!stored.includes(token) && !stored.includes(token.slice(7)));
-  clock.setWallClock(clock.now() - minute);
-  await refused(house, 'unproven', 'jobs.list', { headers });
-  clock.setWallClock(clock.now() + 16 * minute);
-  await refused(house, 'unproven', 'jobs.list', { headers });
-});
-
-test('a session ends with the ownership that it was begun in', async (t) => {
-  const { house } = openOwned(t);
-  const headers = { authorization: `Bearer ${house.sessions.issue(owner.name, '192.168.1.77').token}` };
-  const jwk = publicKeyOf(stranger);
-  house.owners.transfer(stranger.name, { did: didOfJwk(jwk), jwk });
-  await refused(house, 'unproven', 'jobs.list', { headers });
 });
