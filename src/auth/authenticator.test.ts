@@ -5,6 +5,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import type { ErrorCode } from '#api/errors.ts';
 import type { OperationName } from '#api/operations.ts';
+import { createKey, publicKeyOf, type SigningKey, signBound, signClaims, signLegacy } from '#client/sign.ts';
+import type { FakeClock } from '#host/fake/clock.ts';
+import { known, unknown } from '#lib/observed.ts';
 import {
   bound,
   call,
@@ -16,11 +19,8 @@ import {
   refused,
   stranger,
   username,
-} from '#auth/fake/asking.ts';
-import { type gatehouse, nodeId, ownAddress } from '#auth/fake/gatehouse.ts';
-import { createKey, publicKeyOf, type SigningKey, signBound, signClaims, signLegacy } from '#client/sign.ts';
-import type { FakeClock } from '#host/fake/clock.ts';
-import { known, unknown } from '#lib/observed.ts';
+} from '../../tests/support/asking.ts';
+import { type gatehouse, nodeId, ownAddress } from '../../tests/support/gatehouse.ts';
 
 const minute = 60_000;
 type House = ReturnType<typeof gatehouse>;

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { OperationName } from '#api/operations.ts';
-import { call, legacy, open, openOwned, owner, refused, stranger } from '#auth/fake/asking.ts';
-import { ownAddress, type SentRequest } from '#auth/fake/gatehouse.ts';
 import { publicKeyOf } from '#client/sign.ts';
 import { didOfJwk } from '#lib/did-key.ts';
+import { call, legacy, open, openOwned, owner, refused, stranger } from '../../tests/support/asking.ts';
+import { ownAddress, type SentRequest } from '../../tests/support/gatehouse.ts';
 
 const minute = 60_000;
 

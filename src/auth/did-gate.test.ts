@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { isKidOf, signerOfDid, signerOfDocument } from '#auth/did-document.ts';
 import { DidGate, type DidGateOptions, gateUrl } from '#auth/did-gate.ts';
-import { gatehouse, request } from '#auth/fake/gatehouse.ts';
 import { createKey, publicKeyOf, type SigningKey, signLegacy } from '#client/sign.ts';
 import { FakeClock } from '#host/fake/clock.ts';
 import { Store } from '#store/store.ts';
+import { gatehouse, request } from '../../tests/support/gatehouse.ts';
 
 const never = new AbortController().signal;
 const hour = 60 * 60_000;

@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { Caller } from '#api/caller.ts';
 import type { Call } from '#api/operation.ts';
-import { gatehouse, nodeId, request } from '#auth/fake/gatehouse.ts';
 import { createKey, publicKeyOf, signBound, signLegacy } from '#client/sign.ts';
 import { FakeClock } from '#host/fake/clock.ts';
+import { gatehouse, nodeId, request } from '../../tests/support/gatehouse.ts';
 
 const alice = createKey();
 const bob = createKey();

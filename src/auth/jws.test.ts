@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { secp256k1 } from '@noble/curves/secp256k1.js';
 import fc from 'fast-check';
-import { gatehouse, nodeId, request } from '#auth/fake/gatehouse.ts';
 import { isMeantAsSignature, KeyRing, parseJws } from '#auth/jws.ts';
 import {
   createKey,
@@ -20,6 +19,7 @@ import {
 import { FakeClock } from '#host/fake/clock.ts';
 import { encodeBase64url } from '#lib/base64url.ts';
 import { isFault } from '#lib/fault.ts';
+import { gatehouse, nodeId, request } from '../../tests/support/gatehouse.ts';
 
 const kinds: readonly KeyKind[] = ['Ed25519', 'secp256k1'];
 const never = new AbortController().signal;

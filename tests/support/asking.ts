@@ -5,6 +5,9 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { ErrorCode } from '#api/errors.ts';
 import type { OperationName } from '#api/operations.ts';
+import { createKey, publicKeyOf, type SigningKey, signBound, signLegacy } from '#client/sign.ts';
+import { FakeClock } from '#host/fake/clock.ts';
+import { isFault } from '#lib/fault.ts';
 import {
   type GatehouseOptions,
   gatehouse,
@@ -12,10 +15,7 @@ import {
   ownAddress,
   request,
   type SentRequest,
-} from '#auth/fake/gatehouse.ts';
-import { createKey, publicKeyOf, type SigningKey, signBound, signLegacy } from '#client/sign.ts';
-import { FakeClock } from '#host/fake/clock.ts';
-import { isFault } from '#lib/fault.ts';
+} from './gatehouse.ts';
 
 export const owner = createKey();
 export const stranger = createKey();
