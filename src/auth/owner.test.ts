@@ -96,6 +96,43 @@ test('a provisional claim lapses or gives way while that is open; a confirmed on
   );
 });
 
+test('a claim for an install that does not begin is undone, to whoever had the node before', async () => {
+  const { owners, changes } = open({ claimIsOpen: () => true });
+  const fails = () => Promise.reject(new Error('no disk'));
+  await assert.rejects(owners.claimFor(signer(alice), fails), /no disk/);
+  assert.equal(nameNow(owners), 'none');
+  assert.equal(await owners.claimFor(signer(alice), () => Promise.resolve(1)), 1);
+  await assert.rejects(owners.claimFor(signer(bob), fails), /no disk/);
+  assert.equal(nameNow(owners), alice.name);
+  await assert.rejects(owners.claimFor(signer(alice), fails), /no disk/);
+  assert.equal(nameNow(owners), alice.name, 'who had it already keeps it');
+  assert.deepEqual(
+    changes.map(({ what, name }) => `${what} ${name}`),
+    [
+      `claimed ${alice.name}`,
+      `lapsed ${alice.name}`,
+      `claimed ${alice.name}`,
+      `claimed ${bob.name}`,
+      `lapsed ${bob.name}`,
+    ],
+  );
+});
+
+test('while an install is being started nobody else claims, and a transfer meanwhile is not undone', async () => {
+  const { owners } = open({ claimIsOpen: () => true });
+  const begun = Promise.withResolvers<void>();
+  const first = owners.claimFor(signer(alice), () => begun.promise);
+  await assert.rejects(
+    owners.claimFor(signer(bob), () => Promise.resolve()),
+    { code: 'conflict' },
+  );
+  assert.equal(owners.current().kind, 'pinned');
+  owners.transfer(bob.name, keyOf(bob));
+  begun.reject(new Error('too late'));
+  await assert.rejects(first, /too late/);
+  assert.equal(nameNow(owners), bob.name);
+});
+
 test('what cannot be read is unknown, claims nothing, and is released by root', () => {
   for (const content of ['', '{', 'null', '[]', '{}', '{"owner":{}}', '{"owner":{"name":"a@b","did":"x"}}']) {
     const dataDir = mkdtempSync(join(tmpdir(), 'beosd-owner-'));

@@ -5,7 +5,7 @@ import type { Clock } from '#host/clock.ts';
 import { rfc3339 } from '#host/clock.ts';
 import { type Files, syncDir } from '#host/files.ts';
 import { publicJwkOf } from '#lib/did-key.ts';
-import { causeChain, type Fault } from '#lib/fault.ts';
+import { causeChain, type Fault, isFault } from '#lib/fault.ts';
 import type { Observed } from '#lib/observed.ts';
 
 /** How somebody became the owner. */
@@ -51,6 +51,8 @@ interface Content {
   readonly releasedFrom?: string;
 }
 
+const nothing: Content = {};
+
 type Loaded =
   | { readonly kind: 'content'; readonly content: Content }
   | { readonly kind: 'unknown'; readonly reason: string };
@@ -65,6 +67,7 @@ export class OwnerFile {
   readonly #options: OwnerOptions;
   readonly #path: string;
   #loaded: Loaded | undefined;
+  #isClaiming = false;
 
   constructor(options: OwnerOptions) {
     this.#options = options;
@@ -104,6 +107,29 @@ export class OwnerFile {
     if (before.kind === 'pinned' && before.owner.name === name) return before.owner;
     if (!this.mayClaim(name)) throw this.#notFree(before, name);
     return this.#pin({ ...key, name, provisional: true, via: 'claim' }, 'claimed');
+  }
+
+  /**
+   * Claims the node for an install and keeps the claim only when that has begun; otherwise it is as before. Meanwhile nobody
+   * else claims: two installs at once would undo each other's claim, and leave one running for nobody.
+   *
+   * @throws Fault as {@link claim}, `conflict` while another one is being started, and whatever `begin` throws
+   */
+  async claimFor<T>(caller: Caller, begin: () => Promise<T>): Promise<T> {
+    if (this.#isClaiming) throw fault('conflict', 'Another install is being started just now.');
+    this.#load();
+    const before = this.#content();
+    this.claim(caller);
+    const claimed = this.#content();
+    this.#isClaiming = true;
+    try {
+      return await begin();
+    } catch (error) {
+      if (claimed !== before && this.#content() === claimed) this.#undo(before, caller.name ?? '');
+      throw error;
+    } finally {
+      this.#isClaiming = false;
+    }
   }
 
   /** Pins the key of the owner whom the release file names, at his first valid signature. */
@@ -178,8 +204,19 @@ export class OwnerFile {
     this.#loaded = { kind: 'content', content };
   }
 
+  #undo(before: Content, name: string): void {
+    try {
+      this.#write(before);
+    } catch (error) {
+      // The disk has gone since: the claim stays, provisional, and another install may take its place.
+      if (!isFault(error)) throw error;
+      return;
+    }
+    this.#tell({ what: 'lapsed', name, before: name });
+  }
+
   #content(): Content {
-    return this.#loaded?.kind === 'content' ? this.#loaded.content : {};
+    return this.#loaded?.kind === 'content' ? this.#loaded.content : nothing;
   }
 
   #tell(change: OwnerChange): void {
@@ -196,7 +233,7 @@ export class OwnerFile {
     if (this.#loaded?.kind === 'content') return this.#loaded;
     try {
       const text = this.#options.files.readText(this.#path, 64 * 1024);
-      this.#loaded = { kind: 'content', content: text === undefined ? {} : parseContent(text) };
+      this.#loaded = { kind: 'content', content: text === undefined ? nothing : parseContent(text) };
     } catch (error) {
       this.#loaded = { kind: 'unknown', reason: `${this.#path}: ${causeChain(error)}` };
     }

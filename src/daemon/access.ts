@@ -1,20 +1,25 @@
 import { isIP } from 'node:net';
 import { Authenticator } from '#auth/authenticator.ts';
 import { DidGate, gateUrl } from '#auth/did-gate.ts';
+import { isOnLink } from '#auth/on-link.ts';
 import { OwnerFile } from '#auth/owner.ts';
 import { ReplayGuard } from '#auth/replay.ts';
 import { Sessions } from '#auth/sessions.ts';
 import { Signatures } from '#auth/signatures.ts';
 import type { WorkloadProver } from '#auth/workloads.ts';
 import type { Config } from '#daemon/config.ts';
-import { isOnLink, isOwnAddress } from '#daemon/own-names.ts';
+import { isOwnAddress } from '#daemon/own-names.ts';
 import type { Profile } from '#daemon/profiles.ts';
 import type { Clock } from '#host/clock.ts';
 import type { Files } from '#host/files.ts';
-import { isLoopback } from '#lib/net.ts';
+import { valueOr } from '#lib/observed.ts';
+import type { NetworkFacts } from '#state/facts.ts';
 import type { Observatory } from '#state/observatory.ts';
 import type { AuditLog } from '#store/audit.ts';
 import type { Store } from '#store/store.ts';
+
+/** While the links are not known, nobody is a neighbour. */
+const noNetwork: NetworkFacts = { links: [], defaultRoutes: [] };
 
 export interface AccessOptions {
   readonly config: Config;
@@ -58,7 +63,7 @@ export function openAccess(options: AccessOptions): Access {
     legacySignatures: config.file.auth?.legacySignatures ?? true,
     claimCode: config.file.auth?.claimCode,
     isOwnAddress: (address) => isIP(address) !== 0 && isOwnAddress(facts(), address),
-    isOnLink: (address) => (config.sandbox ? isLoopback(address) : isOnLink(facts(), address)),
+    isOnLink: (address) => isOnLink(valueOr(facts().network, noNetwork), address, config.sandbox),
   });
   return { owners, gate, signatures, sessions, authenticator };
 }
@@ -74,8 +79,9 @@ function ownerFile({ config, clock, files, audit, observatory }: AccessOptions):
     },
     claimIsOpen: () => {
       const { state, jobs } = observatory.current;
-      const installs = jobs.some((job) => job.operation === 'command.install' && job.state === 'running');
-      return state === 'not-installed' && !installs;
+      const isOpen = ({ operation, state }: (typeof jobs)[number]) =>
+        operation === 'command.install' && (state === 'queued' || state === 'running');
+      return state === 'not-installed' && !jobs.some(isOpen);
     },
     changed: ({ what, name, before }) => {
       const detail = before === undefined || before === name ? name : `${before} → ${name}`;

@@ -93,13 +93,7 @@ export class Work {
       'command.install': async (input, call) => {
         // The first valid signer of an install claims the node; the claim is in force before the installer begins.
         if (call.dryRun || call.caller.class !== 'signer') return await plain['command.install'](input, call);
-        owners.claim(call.caller);
-        try {
-          return await plain['command.install'](input, call);
-        } catch (error) {
-          owners.lapse();
-          throw error;
-        }
+        return await owners.claimFor(call.caller, async () => await plain['command.install'](input, call));
       },
     };
   }
