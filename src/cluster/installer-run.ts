@@ -114,7 +114,8 @@ function beginOnce(
   const { log, boot } = context.checkpoint as { log?: TailAnchor; boot?: string };
   if (log !== undefined && boot !== undefined) return { from: log, boot };
   const begun = { from: anchorAtEnd(logFile), boot: options.bootIdentity() };
-  context.remember({ log: begun.from, boot: begun.boot });
+  // `logFile` and `logOffset` are what GET /jobs/:id/log reads; `log` is for this run alone.
+  context.remember({ log: begun.from, logFile, logOffset: begun.from.offset, boot: begun.boot });
   return begun;
 }
 

@@ -24,7 +24,7 @@ import { HttpEdge } from '#http/server.ts';
 import { EventHub } from '#jobs/events.ts';
 import { jobHandlers } from '#jobs/handlers.ts';
 import { Once } from '#jobs/once.ts';
-import { type JobRecord, toWire } from '#jobs/record.ts';
+import { currentPhase, type JobRecord, toWire } from '#jobs/record.ts';
 import { JobRunner } from '#jobs/runner.ts';
 import { causeChain } from '#lib/fault.ts';
 import { Connectivity } from '#network/connectivity.ts';
@@ -236,13 +236,11 @@ async function close({ stopping, store, bus, sources, runner, http, log }: Parts
   log.info({}, 'beosd has stopped');
 }
 
-/** A queued job has not taken its lane yet: the state does not know it. */
 function toFacts(job: JobRecord): JobFacts {
-  const phase = job.phases.find((each) => each.state === 'running');
   return {
     operation: job.operation,
     state: job.state,
-    phase: phase?.name ?? null,
+    phase: currentPhase(job)?.name ?? null,
     percent: job.shownPercent,
     error: job.error?.message ?? job.error?.code,
     createdAt: job.createdAt,

@@ -32,12 +32,7 @@ export class Validators {
     }
     if (validator.Check(value)) return;
     const [first] = validator.Errors(value);
-    const field = fieldOf(first);
-    throw fault(
-      'invalid_input',
-      `${field || 'The input'} ${first?.message ?? 'is not valid'}.`,
-      field ? { field } : {},
-    );
+    throw refusalOf(first);
   }
 }
 

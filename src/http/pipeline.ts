@@ -7,7 +7,7 @@ import { type Envelope, errorEnvelope } from '#http/envelope.ts';
 import { fromText, knownKeys, parseBody, Validators } from '#http/input.ts';
 import type { FirstAnswer, Once } from '#jobs/once.ts';
 import { isFault } from '#lib/fault.ts';
-import { refusal } from '#state/admit.ts';
+import { refusalByCaller, refusalByState } from '#state/admit.ts';
 
 /** A request as it came, with nothing believed yet. */
 export interface IncomingCall {
@@ -70,7 +70,7 @@ export class Pipeline {
     try {
       const body = parseBody(request.rawBody, request.header('content-type'));
       caller = await this.#options.classify({ ...request, body });
-      const refused = refusal(request.operation, caller, this.#options.state());
+      const refused = refusalByCaller(request.operation, caller);
       if (refused !== undefined) throw refused;
       return await this.#admitted(request, spec, body, caller);
     } catch (error) {
@@ -99,14 +99,14 @@ export class Pipeline {
     };
     const key = request.header('idempotency-key');
     if (key === undefined || dryRun || spec.method === 'GET') {
-      const { sent, raw } = await this.#answer(request, spec, input, call);
+      const { sent, raw } = await this.#gated(request, spec, input, call);
       return raw === undefined ? { kind: 'json', answer: sent } : { kind: 'raw', raw };
     }
     const { method, operation, rawBody } = request;
     const once = { key, caller, operation, method, path: request.target, rawBody };
     return {
       kind: 'json',
-      answer: await this.#options.once.run(once, () => this.#answer(request, spec, input, call)),
+      answer: await this.#options.once.run(once, () => this.#gated(request, spec, input, call)),
     };
   }
 
@@ -118,6 +118,13 @@ export class Pipeline {
     if (spec.query !== undefined) this.#validators.check(spec.query, query);
     if (spec.body !== undefined) this.#validators.check(spec.body, known);
     return { params, query, body: known };
+  }
+
+  /** A retry under its Idempotency-Key gets its first answer whatever the state is by now; an act has to pass the gate. */
+  async #gated(request: IncomingCall, spec: OperationSpec, input: unknown, call: Call) {
+    const refused = refusalByState(request.operation, this.#options.state());
+    if (refused !== undefined) throw refused;
+    return await this.#answer(request, spec, input, call);
   }
 
   async #answer(

@@ -96,7 +96,8 @@ function scopeOf(request: OnceRequest): string {
       field: 'Idempotency-Key',
     });
   }
-  const who = request.caller.address === undefined ? request.caller.class : callerLabel(request.caller);
+  // By name where there is one: the signer of an install is its owner by the time it tries again.
+  const who = request.caller.name ?? callerLabel(request.caller);
   return createHash('sha256')
     .update([who, request.method, request.path, request.key].join('\n'))
     .digest('hex');

@@ -218,6 +218,10 @@ function silentClusterRule(context: Context): Derived | undefined {
     if (facts.clusterLink === 'connecting' && isAwaited(cluster, now)) {
       return { state: 'checking', because: 'the cluster has not answered yet' };
     }
+    // Nothing to wait for: an installed node has had its kubeconfig since before it was installed.
+    if (facts.clusterLink === 'no-kubeconfig') {
+      return { state: 'system-error', because: 'a cluster is installed, but there is no kubeconfig' };
+    }
     return unwell(context, `the cluster is silent (${facts.clusterLink}): ${cluster.reason}`);
   }
   if (cluster.stale === undefined || now - cluster.stale.since < clusterSilenceMs) return undefined;

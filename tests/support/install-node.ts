@@ -39,6 +39,7 @@ export class InstallNode {
   async start(): Promise<DaemonProcess> {
     const env = { BEOS_CLI: this.program, BASE_DIR: join(this.dir, 'base') };
     this.#daemon = await startDaemonProcess({ dataDir: join(this.dir, 'data'), env });
+    await this.#known();
     return this.#daemon;
   }
 
@@ -80,6 +81,14 @@ export class InstallNode {
     const text = body === undefined ? '' : JSON.stringify(body);
     const jws = signBound(this.key, { now: Date.now(), method, path, rawBody: text, nodeId });
     return await this.#send(method, path, text, jws);
+  }
+
+  /** A daemon that has just started may still be reading the network. */
+  async #known(): Promise<void> {
+    const until = Date.now() + 15_000;
+    while ((await this.status()).terminusState === 'checking' && Date.now() < until) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
   }
 
   async job(id: string): Promise<Job> {
