@@ -9,7 +9,7 @@ import { causeChain, type Fault, isFault } from '#lib/fault.ts';
 import type { Observed } from '#lib/observed.ts';
 
 /** How somebody became the owner. */
-export type OwnerVia = 'claim' | 'release-file' | 'transfer';
+type OwnerVia = 'claim' | 'release-file' | 'transfer';
 
 export interface Owner extends SignerKey {
   readonly name: string;

@@ -54,12 +54,12 @@ export function sameKey(one: PublicJwk, other: PublicJwk): boolean {
 }
 
 /** First 40 hex digits of SHA-256 over the multicodec bytes of the public key. */
-export function fingerprintOf(jwk: PublicJwk): string {
+function fingerprintOf(jwk: PublicJwk): string {
   return createHash('sha256').update(multicodec(jwk)).digest('hex').slice(0, 40);
 }
 
 /** The domain of names that prove themselves: `<fingerprint>@key.local` needs no gate. */
-export const selfCertifiedDomain = '@key.local';
+const selfCertifiedDomain = '@key.local';
 
 export function selfCertifiedName(jwk: PublicJwk): string {
   return fingerprintOf(jwk) + selfCertifiedDomain;
