@@ -88,7 +88,7 @@ export async function runInstaller(
       id: jobId,
       argv: [options.program, ...run.command.argv.map((each) => fill(each, run.values))],
       env: environment(options, run, progressFile),
-      ...(run.secretEnv ? { secretEnv: run.secretEnv } : {}),
+      secretEnv: { ...passedOn(options, true), ...run.secretEnv },
       cwd,
       logFile,
     });
@@ -129,11 +129,17 @@ function environment(
     PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
     HOME: '/root',
     LANG: 'C.UTF-8',
-    ...options.passedOn,
+    ...passedOn(options, false),
     ...Object.fromEntries(own),
     ...run.env,
     [options.profile.progressEnv]: progressFile,
   };
+}
+
+/** The daemon's own variables; whoever may list units sees theirs, so a token among them takes the way of a secret. */
+function passedOn(options: InstallerOptions, secret: boolean): Record<string, string> {
+  const isSecret = (name: string) => /_(TOKEN|SECRET|PASSWORD|KEY)$/.test(name);
+  return Object.fromEntries(Object.entries(options.passedOn).filter(([name]) => isSecret(name) === secret));
 }
 
 function failureOf(options: InstallerOptions, end: RunEnd, follower: Follower): Fault<ErrorCode> | undefined {

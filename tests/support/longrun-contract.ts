@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { systemClock } from '#host/clock.ts';
 import { Files } from '#host/files.ts';
@@ -17,12 +17,15 @@ export interface ContractOptions {
   /** How often the small daemon is killed, each time at another moment. */
   readonly kills: number;
   readonly driver: string;
+  /** Called after the last test. */
+  readonly done?: () => Promise<void>;
 }
 
 const node = process.execPath;
 
 /** What every way to run something beyond the daemon's life has to keep; the same for sessions and for transient units. */
-export function longRunContract({ scratch, launcher, secrets, kills, driver }: ContractOptions): void {
+export function longRunContract({ scratch, launcher, secrets, kills, driver, done }: ContractOptions): void {
+  after(() => done?.());
   const { name } = launcher(undefined);
   const bench = () => {
     const dir = mkdtempSync(join(scratch, 'beosd-run-'));

@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict';
+import { appendFileSync, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { Follower } from '#cluster/follow.ts';
+import { profiles } from '#daemon/profiles.ts';
+import { FakeClock } from '#host/fake/clock.ts';
+import { Files } from '#host/files.ts';
+
+function bench() {
+  const folder = mkdtempSync(join(tmpdir(), 'beosd-follow-'));
+  const clock = new FakeClock();
+  const said: string[] = [];
+  const logFile = join(folder, 'install.log');
+  const progressFile = join(folder, 'progress.jsonl');
+  const follower = new Follower({
+    files: new Files(),
+    clock,
+    marks: profiles.olares.installer.install.marks,
+    folder,
+    logFile,
+    progressFile,
+    from: { inode: 0, offset: 0, before: '' },
+    firstStep: 'waiting for the installer',
+    redact: (text) => text.replaceAll('geheim', '[password]'),
+    report: (percent, message) => said.push(`${percent} ${message}`),
+  });
+  return { follower, clock, said, logFile, progressFile, folder };
+}
+
+test('a stalled step says how long it has taken, and changes its words at most every ten seconds', async () => {
+  const { follower, clock, said, logFile } = bench();
+  follower.look();
+  writeFileSync(logFile, 'Installing account ...\n');
+  for (let second = 0; second < 62; second++) {
+    follower.look();
+    await clock.advance(1_000);
+  }
+  assert.deepEqual(said, [
+    'null waiting for the installer',
+    '15 Installing account ...',
+    '15 `Installing account ...` for 30 s',
+    '15 `Installing account ...` for 40 s',
+    '15 `Installing account ...` for 50 s',
+    '15 `Installing account ...` for 1 min',
+  ]);
+  appendFileSync(logFile, 'Installing settings ...\n');
+  follower.look();
+  assert.equal(said.at(-1), '20 Installing settings ...');
+});
+
+test('a secret in the words of a progress file is taken out', () => {
+  const { follower, said, progressFile } = bench();
+  writeFileSync(progressFile, '{"percent": 7, "message": "user a, password geheim"}\n');
+  follower.look();
+  assert.deepEqual(said, ['7 user a, password [password]']);
+});
+
+test('a log that cannot be read costs the progress and nothing else', () => {
+  const { follower, said, logFile } = bench();
+  mkdirSync(logFile);
+  follower.look();
+  assert.deepEqual([said, follower.lastLine, follower.step], [[], '', 'waiting for the installer']);
+});
