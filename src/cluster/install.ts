@@ -22,9 +22,10 @@ export function installDefinition(options: InstallerOptions): JobDefinition<Inst
     phases: () => [prepare(options), install(options), verify(options)],
     finished: ({ secret }, { jobId, state }) => {
       options.secrets.remove(secret);
-      options.longRun.forget(jobId);
       if (state === 'succeeded') options.claim.confirm();
-      else options.claim.lapse();
+      // A claim outlives an installation that went wrong half-way: somebody must be able to uninstall what it left.
+      else if (state === 'cancelled' && options.longRun.find(jobId).kind === 'none') options.claim.lapse();
+      // The run is not forgotten here: until the journal has the end of the job, a crash asks for its result again.
     },
   };
 }

@@ -7,8 +7,9 @@ export interface OpenJob {
 }
 
 /**
- * At start, before the open jobs are taken up: removes what a crash has left of the others, secrets first. A process
- * that still runs keeps its folder, whoever it belongs to.
+ * At start, before the open jobs are taken up: removes what is left of jobs that the journal knows to be over, secrets
+ * first. Not sooner: a run that is forgotten while its job is open would be started again. A process that still runs keeps
+ * its folder, whoever it belongs to.
  */
 export function sweepLeftovers(
   { secrets, longRun }: Pick<InstallerOptions, 'secrets' | 'longRun'>,

@@ -9,7 +9,7 @@ import type { Observed } from '#lib/observed.ts';
 export interface Claim {
   /** The provisional owner stays. */
   confirm(): void;
-  /** The provisional owner is forgotten; a confirmed one stays. */
+  /** The provisional owner is forgotten, as nothing was begun; a confirmed one stays. */
   lapse(): void;
   /** The node belongs to nobody, whatever it was. */
   release(): void;

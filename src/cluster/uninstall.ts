@@ -18,7 +18,6 @@ export function uninstallDefinition(options: InstallerOptions): JobDefinition<Un
       foreignCheck(options, options.profile.uninstall.pidFile),
     ],
     phases: () => [uninstall(options), release(options)],
-    finished: (_input, { jobId }) => options.longRun.forget(jobId),
   };
 }
 

@@ -9,6 +9,6 @@ longRunContract({
   scratch: tmpdir(),
   launcher: () => new DetachedLauncher(),
   secrets: (dir) => new SecretFiles(dir, new Files()),
-  kills: 20,
+  kills: Number(process.env['KILLS'] ?? 20),
   driver: fileURLToPath(new URL('../../tests/support/longrun-driver.ts', import.meta.url)),
 });

@@ -117,6 +117,8 @@ export async function runPhases<I>(
     signal?: AbortSignal;
     jobId?: string;
     checkpoint?: Checkpoint;
+    /** The phase to begin with: those before it are over. */
+    from?: string;
     onProgress?: (message: string) => void;
   } = {},
 ): Promise<PhaseRun> {
@@ -142,7 +144,16 @@ export async function runPhases<I>(
   let outcome: JobOutcome['state'] = 'succeeded';
   let error: unknown;
   try {
-    for (const phase of definition.phases(input)) await phase.run(context);
+    const phases = definition.phases(input);
+    for (const phase of phases.slice(
+      Math.max(
+        0,
+        phases.findIndex(({ name }) => name === how.from),
+      ),
+    )) {
+      context.signal.throwIfAborted();
+      await phase.run(context);
+    }
   } catch (thrown) {
     error = thrown;
     if (thrown instanceof Stopping) return { outcome: 'interrupted', error, percents, messages, checkpoint };
