@@ -2,7 +2,7 @@ import { isIPv4 } from 'node:net';
 import { isLoopback } from '#lib/net.ts';
 import type { Observed } from '#lib/observed.ts';
 import { hasAddress, usableAddresses } from '#state/addresses.ts';
-import { lostAddress, notObserved } from '#state/derive.ts';
+import { deriveState, lostAddress, notObserved } from '#state/derive.ts';
 import type { Facts, JobFacts, ReportedCondition } from '#state/facts.ts';
 import { hasFailed, viewOf } from '#state/job-view.ts';
 
@@ -30,6 +30,7 @@ export function deriveConditions(facts: Facts, jobs: readonly JobFacts[], now: n
     ...addressConditions(facts),
     ...clusterConditions(facts, now),
     ...jobConditions(facts, jobs),
+    ...leftoverConditions(facts, jobs, now),
     ...staleConditions(facts, now),
     ...Object.values(facts.reported).flat(),
   ];
@@ -287,6 +288,58 @@ function jobConditions(facts: Facts, jobs: readonly JobFacts[]): ReportedConditi
     );
   }
   return found;
+}
+
+/** States that are bad by themselves, where no job of ours tells why. */
+function leftoverConditions(facts: Facts, jobs: readonly JobFacts[], now: number): ReportedCondition[] {
+  const { state, because } = deriveState(facts, jobs, now);
+  const view = viewOf(jobs);
+  const install = facts.install.known ? facts.install.value : undefined;
+  if (state === 'install-failed' && view.installFailed === undefined) {
+    return [
+      condition(
+        'error',
+        'install_failed',
+        `The installation did not come to its end: ${because}.`,
+        'Uninstall, then install again.',
+        [fixes.uninstall],
+      ),
+    ];
+  }
+  if (state === 'ip-change-failed' && view.changeIpFailed === undefined) {
+    return [
+      condition(
+        'error',
+        'ip_change_failed',
+        `The change of the address did not come to its end: ${because}.`,
+        'Try the change again.',
+        [fixes.changeHost],
+      ),
+    ];
+  }
+  if (install?.engineRunning === true && install.installed === undefined && state === 'system-error') {
+    return [
+      condition(
+        'error',
+        'engine_without_installation',
+        'An engine (k3s) runs although nothing is installed here.',
+        'Uninstall what is left of it.',
+        [fixes.uninstall],
+      ),
+    ];
+  }
+  if (state === 'system-error' && facts.cluster.known && facts.cluster.value.node === undefined) {
+    return [
+      condition(
+        'error',
+        'node_not_in_cluster',
+        'The cluster has no node with the name or an address of this machine.',
+        'Give the machine its old name and address again, or uninstall and install anew.',
+        [fixes.uninstall],
+      ),
+    ];
+  }
+  return [];
 }
 
 function failure(

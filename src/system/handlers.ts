@@ -1,5 +1,6 @@
 import type { Static } from 'typebox';
 import type { Caller } from '#api/caller.ts';
+import { fault } from '#api/errors.ts';
 import type { RawAnswer } from '#api/operation.ts';
 import type { Handlers, Operations } from '#api/operations.ts';
 import type { Snapshot } from '#state/observatory.ts';
@@ -63,8 +64,10 @@ async function metrics(options: SystemHandlerOptions): Promise<RawAnswer> {
 
 function audit(options: SystemHandlerOptions, limit: number, before: string | undefined) {
   const from = before === undefined ? undefined : Number(before);
-  const rows =
-    from !== undefined && !Number.isSafeInteger(from) ? [] : options.audit({ limit, before: from });
+  if (from !== undefined && !Number.isSafeInteger(from)) {
+    throw fault('invalid_input', `${before} is no id of an audit row.`, { field: 'before' });
+  }
+  const rows = options.audit({ limit, before: from });
   const last = rows.length < limit ? undefined : rows.at(-1)?.id;
   return { data: [...rows], ...(last === undefined ? {} : { beside: { next: String(last) } }) };
 }

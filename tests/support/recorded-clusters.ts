@@ -216,7 +216,7 @@ export const clusterMachines: readonly RecordedMachine[] = [
     name: 'the cluster does not know this machine',
     facts: clustered({ node: undefined }),
     state: 'system-error',
-    conditions: [],
+    conditions: ['node_not_in_cluster'],
     hostIp: '192.168.1.10',
   },
 ];

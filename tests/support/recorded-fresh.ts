@@ -284,7 +284,7 @@ export const freshMachines: readonly RecordedMachine[] = [
     name: 'an engine runs although nothing is installed',
     facts: facts({ install: seen({ ...nothingInstalled, engineRunning: true }) }),
     state: 'system-error',
-    conditions: [],
+    conditions: ['engine_without_installation'],
     hostIp: '192.168.1.10',
   },
 ];

@@ -25,7 +25,7 @@ export const workingMachines: readonly RecordedMachine[] = [
     name: 'an installer crashed and left its pid file',
     facts: facts({ install: seen({ ...nothingInstalled, installing: { pid: 7, alive: false } }) }),
     state: 'install-failed',
-    conditions: [],
+    conditions: ['install_failed'],
     hostIp: '192.168.1.10',
   },
   {
@@ -87,14 +87,14 @@ export const workingMachines: readonly RecordedMachine[] = [
     name: 'the change of the address left its mark of failure',
     facts: clustered({}, { install: seen({ ...installed, ipChangeFailed: true }) }),
     state: 'ip-change-failed',
-    conditions: [],
+    conditions: ['ip_change_failed'],
     hostIp: '192.168.1.10',
   },
   {
     name: 'the change-ip process crashed',
     facts: clustered({}, { install: seen({ ...installed, changingIp: { pid: 9, alive: false } }) }),
     state: 'ip-change-failed',
-    conditions: [],
+    conditions: ['ip_change_failed'],
     hostIp: '192.168.1.10',
   },
   {
