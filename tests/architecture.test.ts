@@ -20,7 +20,7 @@ const production = files.filter((file) => !file.isTest && file.path.startsWith('
 const capabilities = ['cluster', 'containerd', 'storage', 'network', 'bluetooth', 'system', 'installer'];
 const belowCapability = ['api', 'state', 'jobs', 'store', 'host', 'lib'];
 
-/** Who may use whom, beside their own folder (docs/adr/0002). */
+/** Who may use whom, beside their own folder (docs/adr/0001). */
 const mayUse: Readonly<Record<string, readonly string[]>> = {
   api: ['lib'],
   lib: [],

@@ -83,6 +83,10 @@ test('a password is no flag; on a terminal it is asked for without echo', async 
   assert.equal(await beosctl('install', '--node', node.url, '--username', 'a', '--password-file', '-'), 0);
   assert.deepEqual(terminal.prompts, ['password: ']);
   assert.equal(JSON.parse(node.of('POST /command/install')[0]?.body ?? '').password, 'typed');
+  terminal.inIsTty = false;
+  terminal.input = '4711\n';
+  await beosctl('install', '--node', node.url, '--username', 'a', '--claim-code-file', '-');
+  assert.equal(node.of('POST /command/install')[1]?.headers['x-claim-code'], '4711');
 });
 
 test('--file gives the whole body, flags go before it', async () => {

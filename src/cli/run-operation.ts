@@ -3,6 +3,7 @@ import { type OperationName, specOf } from '#api/operations.ts';
 import { type ConnectionOptions, connect } from '#cli/connect.ts';
 import type { ExitCode } from '#cli/failure.ts';
 import { inputFrom } from '#cli/input.ts';
+import { readSecret } from '#cli/local-files.ts';
 import { dataText, isJob, jobText, planText } from '#cli/output.ts';
 import { JobProgress } from '#cli/progress.ts';
 import type { Terminal } from '#cli/terminal.ts';
@@ -17,6 +18,7 @@ export interface OperationOptions extends ConnectionOptions {
   /** Commander's `--no-wait`. */
   readonly wait?: boolean;
   readonly follow?: boolean;
+  readonly claimCodeFile?: string;
 }
 
 /** Calls one operation, prints its answer, and follows the job that it has made. */
@@ -27,8 +29,11 @@ export async function runOperation(
   terminal: Terminal,
 ): Promise<ExitCode> {
   const input = await inputFrom(specOf(name), positional, { ...options }, terminal);
+  const { claimCodeFile } = options;
+  const code = claimCodeFile && (await readSecret(terminal, claimCodeFile, 'claim code'));
   const client = connect(options, terminal);
-  const answer = await client.request(name, { ...input, dryRun: options.dryRun === true });
+  const dryRun = options.dryRun === true;
+  const answer = await client.request(name, { ...input, dryRun, ...(code ? { claimCode: code } : {}) });
   print(name, answer, options, terminal);
   if (options.dryRun) return (answer.data as DryRun).allowed ? 0 : 1;
   const jobId = jobToFollow(name, answer.data, options);

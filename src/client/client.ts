@@ -108,6 +108,7 @@ export class Client {
     for (let attempt = 0; ; attempt++) {
       try {
         const headers = await this.#headers(name, wire, signal);
+        if (input.claimCode !== undefined) headers['x-claim-code'] = input.claimCode;
         const response = await exchange(this.#target, { ...this.#wire(wire, headers), ...signalOf(signal) });
         return toAnswer(response, spec.raw !== undefined);
       } catch (error) {

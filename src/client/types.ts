@@ -6,6 +6,8 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
   /** Sent with a mutating call; absent: one is made for the call, and used again when it is retried. */
   readonly idempotencyKey?: string;
+  /** The code on the console of a node that asks for one when it is claimed. */
+  readonly claimCode?: string;
 }
 
 type ParamsOf<Spec> = Spec extends { readonly params: infer Schema extends TSchema }
