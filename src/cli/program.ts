@@ -68,7 +68,10 @@ function operationCommand({ words, operation }: OperationCommand, options: Progr
   if (spec.dryRun) command.option('--dry-run', 'print what would be done, and change nothing');
   if (ruleOf(operation).lane !== undefined) command.option('--no-wait', 'do not wait for the job to end');
   if (operation === 'command.install') {
-    command.option('--claim-code-file <path>', 'the code on the console, where the node asks for one; - asks for it');
+    command.option(
+      '--claim-code-file <path>',
+      'the code on the console, where the node asks for one; - asks for it',
+    );
   }
   if (operation === 'jobs.get') command.option('--follow', 'show progress until the job ends');
   if (spec.raw === undefined) command.option('--json', 'print JSON for programs');

@@ -1,13 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { StoredEvent } from '#api/events.ts';
 import type { DryRun } from '#api/operation.ts';
 import { type OperationName, specOf } from '#api/operations.ts';
 import { fillPath } from '#api/paths.ts';
 import type { Job } from '#api/shapes.ts';
 import { ApiError, Unreachable } from '#client/api-error.ts';
 import { toAnswer, toRefusal } from '#client/envelope.ts';
-import { type NodeEvent, type StreamItem, type StreamOptions, streamEvents } from '#client/events.ts';
+import { type StreamItem, type StreamOptions, streamEvents } from '#client/events.ts';
 import { keySigner, type SignatureForm } from '#client/key-signer.ts';
 import type { SigningKey } from '#client/sign.ts';
 import type { Signer } from '#client/signer.ts';
@@ -123,7 +124,7 @@ export class Client {
    * Events as they happen, over reconnections and restarts of the daemon, none twice and none left out. A `reset`
    * carries a snapshot: the node no longer has what follows `lastEventId`. Throws when refused, or by the signal.
    */
-  async *events(options: StreamOptions = {}): AsyncGenerator<NodeEvent> {
+  async *events(options: StreamOptions = {}): AsyncGenerator<StoredEvent> {
     for await (const item of this.#stream(options)) {
       if (item.kind === 'event') yield item.event;
     }
@@ -251,7 +252,7 @@ function requestTarget(name: OperationName, input: LooseInput): string {
 }
 
 /** Whether an event can have changed the job. */
-function concerns(event: NodeEvent, jobId: string): boolean {
+function concerns(event: StoredEvent, jobId: string): boolean {
   if (event.type === 'reset') return true;
   const told = event.data['job'] ?? event.data;
   if (event.type !== 'job' || typeof told !== 'object' || told === null) return false;

@@ -1,18 +1,10 @@
 import type { IncomingMessage } from 'node:http';
 import { createParser } from 'eventsource-parser';
-import { type EventType, eventTypes } from '#api/events.ts';
+import { eventTypes, type StoredEvent } from '#api/events.ts';
 import { ApiError } from '#client/api-error.ts';
 
-/** An event of GET /events (contract §10). */
-export interface NodeEvent {
-  readonly id: number;
-  readonly type: EventType;
-  /** Always carries `at`. */
-  readonly data: Readonly<Record<string, unknown>>;
-}
-
 /** What the stream loop tells: `open` each time that a connection stands, then its events. */
-export type StreamItem = { readonly kind: 'open' } | { readonly kind: 'event'; readonly event: NodeEvent };
+export type StreamItem = { readonly kind: 'open' } | { readonly kind: 'event'; readonly event: StoredEvent };
 
 export interface StreamDeps {
   /** Opens GET /events after this id; throws ApiError or Unreachable. */
@@ -90,7 +82,7 @@ function isTemporary(error: ApiError): boolean {
 }
 
 async function* readConnection(response: IncomingMessage, cursor: Cursor): AsyncGenerator<StreamItem> {
-  const queue: NodeEvent[] = [];
+  const queue: StoredEvent[] = [];
   let announced: number | undefined;
   const parser = createParser({
     onEvent: (message) => {
