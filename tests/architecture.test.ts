@@ -162,6 +162,17 @@ test('what is generated is up to date', () => {
   }
 });
 
+test('every variable of the environment that the daemon reads is in packaging/beosd.env', () => {
+  const read = files.filter(({ path }) => ['src/daemon/config.ts', 'src/daemon/work.ts'].includes(path));
+  const names = read.flatMap(({ text }) =>
+    [...text.matchAll(/'([A-Z]+_[A-Z_]+)'/g)].map((match) => match[1]),
+  );
+  const listed = readFileSync(join(repository, 'packaging/beosd.env'), 'utf8');
+  assert.ok(names.length > 10);
+  const missing = new Set(names.filter((name) => !listed.includes(`#${name}=`)));
+  assert.deepEqual([...missing], []);
+});
+
 test('no file imports itself, by whatever way', () => {
   const graph = new Map(
     files.map(({ path, text }) => [

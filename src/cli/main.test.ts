@@ -143,7 +143,7 @@ test('a job is followed to its end; its result decides the exit code', async () 
   node.on('GET /jobs/j1', () => {
     const [first = job, ...rest] = answers;
     answers = rest;
-    if (rest.length > 0) setImmediate(() => node.publish('job', { job: { id: 'j1' } }));
+    if (rest.length > 0) setImmediate(() => node.publish('job', { id: 'j1' }));
     return { body: { message: 'success', data: first } };
   });
   assert.equal(await beosctl('reboot', '--node', node.url), 0);

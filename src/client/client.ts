@@ -253,8 +253,5 @@ function requestTarget(name: OperationName, input: LooseInput): string {
 
 /** Whether an event can have changed the job. */
 function concerns(event: StoredEvent, jobId: string): boolean {
-  if (event.type === 'reset') return true;
-  const told = event.data['job'] ?? event.data;
-  if (event.type !== 'job' || typeof told !== 'object' || told === null) return false;
-  return ['id', 'jobId'].some((key) => (told as Record<string, unknown>)[key] === jobId);
+  return event.type === 'reset' || (event.type === 'job' && event.data['id'] === jobId);
 }

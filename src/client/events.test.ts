@@ -118,8 +118,8 @@ test('a job is followed to its end, each change once, across a lost connection',
     job = { ...job, percent: job.percent + 25, state: job.percent === 75 ? 'succeeded' : 'running' };
     if (job.percent === 50) node.cutStreams();
     else {
-      node.publish('job', { job: { id: 'other' } });
-      node.publish('job', { job: { id: 'j1' } });
+      node.publish('job', { id: 'other' });
+      node.publish('job', { id: 'j1' });
     }
   }
   assert.deepEqual(percents, [0, 25, 50, 75, 100]);
