@@ -57,8 +57,8 @@ const machineModules = new Set(['child_process', 'fs', 'fs/promises', 'net', 'dg
 const pureNames = new Set(['isIP', 'isIPv4', 'isIPv6', 'BlockList']);
 /** Beside host/: the store opens its own file, beosctl the files of the person who runs it. */
 const mayTouchFiles = new Set(['src/store/store.ts', 'src/cli/local-files.ts']);
-/** Plain outgoing clients: they reach the network, not the machine. */
-const plainClients = new Set(['src/network/connectivity.ts']);
+/** Plain clients: one reaches the network, the other asks whether somebody answers on our own socket. */
+const plainClients = new Set(['src/network/connectivity.ts', 'src/daemon/socket.ts']);
 
 test('only host/ touches processes, files and raw sockets', () => {
   const wrong: string[] = [];
