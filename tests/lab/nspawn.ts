@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { constants, existsSync, openSync } from 'node:fs';
+import { constants, existsSync, openSync, readFileSync } from 'node:fs';
 import { mkdir, readFile, realpath, writeFile } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { dirname, join } from 'node:path';
@@ -121,7 +121,7 @@ export class Container implements AsyncDisposable {
     // Opened for writing too, so that it does not end with the first boot's writer.
     const fd = openSync(join(this.#folder, 'lab/ready'), constants.O_RDWR | constants.O_NONBLOCK);
     this.#ready = new Socket({ fd, readable: true, writable: false });
-    createInterface({ input: this.#ready }).on('line', (line) => void this.#booted(line as BootState));
+    createInterface({ input: this.#ready }).on('line', (line) => this.#booted(line as BootState));
     await this.#launch();
     await this.booted();
   }
@@ -139,13 +139,13 @@ export class Container implements AsyncDisposable {
   /** Starts a command whose lines of output are events, such as `journalctl --follow`. It ends with the container. */
   follow(argv: readonly string[], onLine: (line: string) => void): Follower {
     const stdio = ['ignore', 'pipe', 'ignore'] as const;
-    const child = spawn('nsenter', [...this.#entering(), ...argv], { stdio: [...stdio], detached: true });
+    const child = spawn('nsenter', [...this.#entering(), ...argv], { stdio: [...stdio] });
     createInterface({ input: child.stdout }).on('line', onLine);
     const ended = new Promise<void>((resolve) => {
       child.once('error', () => resolve());
       child.once('exit', () => resolve());
     });
-    return { ended, stop: () => killGroup(child) };
+    return { ended, stop: () => endInside(child) };
   }
 
   /** The end of the journal as it is now, for `journalLine`. */
@@ -222,7 +222,7 @@ export class Container implements AsyncDisposable {
   async killAll(): Promise<BootState> {
     const next = this.nextBoot();
     this.#cut = true;
-    process.kill(await this.#findLeader(), 'SIGKILL');
+    process.kill(this.#findLeader(), 'SIGKILL');
     return next;
   }
 
@@ -235,11 +235,13 @@ export class Container implements AsyncDisposable {
     this.#over = true;
     await this.#stopRelay();
     const nspawn = this.#nspawn;
-    const leader = await this.#findLeader().catch(() => undefined);
-    // PID 1 takes every process of the container with it, and systemd-nspawn ends by itself then.
-    if (leader !== undefined) process.kill(leader, 'SIGKILL');
-    else await nspawn?.stop();
-    if (nspawn !== undefined) await within(20_000, 'the end of the container', nspawn.ended);
+    if (nspawn !== undefined) {
+      // PID 1 takes every process of the container with it, and systemd-nspawn ends by itself then.
+      const [leader] = existsSync(`/proc/${nspawn.pid}`) ? childrenOf(nspawn.pid) : [];
+      if (leader !== undefined) process.kill(leader, 'SIGKILL');
+      else await nspawn.stop();
+      await within(20_000, 'the end of the container', nspawn.ended);
+    }
     this.#ready?.destroy();
     await removeRunFolder(this.#folder);
   }
@@ -283,9 +285,9 @@ export class Container implements AsyncDisposable {
     void relay.then(() => this.#launch()).catch(fail);
   }
 
-  async #booted(state: BootState): Promise<void> {
+  #booted(state: BootState): void {
     try {
-      this.#leader = await this.#findLeader();
+      this.#leader = this.#findLeader();
       this.#boot.resolve(state);
     } catch (error) {
       this.#boot.reject(error instanceof Error ? error : new Error(String(error)));
@@ -293,11 +295,9 @@ export class Container implements AsyncDisposable {
   }
 
   /** PID 1 is the one child of systemd-nspawn. */
-  async #findLeader(): Promise<number> {
-    const pid = this.#nspawn?.pid;
-    const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
-    const leader = Number.parseInt(children, 10);
-    if (!Number.isSafeInteger(leader)) throw new Error('lab: the container has no PID 1');
+  #findLeader(): number {
+    const leader = childrenOf(this.#nspawn?.pid ?? 0)[0];
+    if (leader === undefined) throw new Error('lab: the container has no PID 1');
     return leader;
   }
 
@@ -325,7 +325,19 @@ function cgroupArguments(): string[] {
   return ['systemd.unified_cgroup_hierarchy=0', 'systemd.legacy_systemd_cgroup_controller=1'];
 }
 
-function killGroup(child: ChildProcess): void {
-  if (child.pid === undefined || child.exitCode !== null) return;
-  process.kill(-child.pid, 'SIGKILL');
+/**
+ * Ends what nsenter runs, not nsenter: orphaned, it would be reaped by this machine's PID 1, whenever that comes to it,
+ * and until then the container's shutdown waits for it.
+ */
+function endInside(nsenter: ChildProcess): void {
+  if (nsenter.pid === undefined || nsenter.exitCode !== null) return;
+  for (const pid of childrenOf(nsenter.pid)) process.kill(pid, 'SIGKILL');
+}
+
+function childrenOf(pid: number): number[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
+  return text
+    .split(' ')
+    .map(Number)
+    .filter((child) => child > 0);
 }
