@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -64,6 +64,18 @@ describe('a guest of the lab', { skip: reason ?? false, timeout: 20 * 60_000 }, 
     const same =
       'console.log((await import("node:fs")).readFileSync("/root/deep/file").every((b, at) => b === (at * at) % 251))';
     assert.equal((await vm.run(['node', '--input-type=module', '-e', same])).stdout, 'true\n');
+  });
+
+  it('copies a folder in with its modes', async (t) => {
+    const source = join(folder, 'source');
+    await mkdir(source);
+    await writeFile(join(source, 'secret'), 'x', { mode: 0o600 });
+    await writeFile(join(source, 'big'), Buffer.alloc(20_000_000, 7));
+    const start = performance.now();
+    await vm.copyIn(source, '/opt/copied');
+    t.diagnostic(`20 MB in ${Math.round(performance.now() - start)} ms`);
+    const { stdout } = await vm.run(['stat', '--format=%a %s', '/opt/copied/secret', '/opt/copied/big']);
+    assert.equal(stdout, '600 1\n644 20000000\n');
   });
 
   it('reaches a server inside', async () => {

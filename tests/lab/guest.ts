@@ -1,10 +1,11 @@
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { PassThrough } from 'node:stream';
-import { type RunResult, SystemExec } from '#host/exec.ts';
+import { ExecError, type RunResult, SystemExec } from '#host/exec.ts';
+import { Mutex } from '#lib/mutex.ts';
 import { cached } from './cache.ts';
 import { type Deferred, deferred, within } from './deadline.ts';
 import type { ExitAnswer, OpenRequest } from './frames.ts';
@@ -38,7 +39,14 @@ interface SavedGuest {
 }
 
 const memoryMiB = 1024;
-const bootTimeoutMs = 240_000; // half a minute on a quiet machine; emulation shares its processors with the other tests
+const bootTimeoutMs = 300_000; // half a minute on a quiet machine; emulation shares its processors with the other tests
+/** Through a 9p share that is mounted only meanwhile: a mounted one would keep the machine from being saved. */
+const copyScript = [
+  'set -e; mkdir -p "$(dirname "$1")" /run/lab-share',
+  'mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose lab /run/lab-share',
+  'trap "umount /run/lab-share" EXIT',
+  'cp --archive --no-target-directory --no-preserve=ownership /run/lab-share/copy "$1"',
+].join('\n');
 const apiTarget: OpenRequest = { port: 18088 };
 
 /**
@@ -63,7 +71,7 @@ async function savedGuest(
 ): Promise<SavedGuest> {
   const { stdout: qemu } = await new SystemExec().run('qemu-system-x86_64', ['--version']);
   const below = from === undefined ? image.folder : dirname(from.disk);
-  const recipe = { version: 1, below: basename(below), qemu, memoryMiB, setUp: prepare?.recipe };
+  const recipe = { version: 2, below: basename(below), qemu, memoryMiB, setUp: prepare?.recipe };
   const folder = await cached(kind, recipe, async (into) => {
     await using vm = await startGuest(image, from, [], join(into, 'disk.qcow2'));
     await prepare?.setUp(vm);
@@ -79,6 +87,7 @@ async function startGuest(
   ownLayer?: string,
 ): Promise<Guest> {
   const folder = await makeRunFolder('vm');
+  await mkdir(join(folder, 'share'));
   const layer = ownLayer ?? join(folder, 'disk.qcow2');
   await makeLayer(layer, from?.disk ?? image.disk, from === undefined ? 'raw' : 'qcow2');
   const vm = new Guest(folder, layer, image, sata);
@@ -98,6 +107,7 @@ export class Guest implements AsyncDisposable {
   readonly #layer: string;
   readonly #image: GuestImage;
   readonly #sata: readonly SataDisk[];
+  readonly #sharing = new Mutex();
   readonly #usb = new Map<string, UsbDisk>();
   readonly #relays = new Map<string, Server>();
   #machine: Machine | undefined;
@@ -143,7 +153,10 @@ export class Guest implements AsyncDisposable {
   async reboot(): Promise<void> {
     const next = this.nextBoot();
     next.catch(() => undefined); // awaited below, unless the request itself fails
-    await this.run(['systemctl', 'reboot', '--no-block']);
+    const asked = this.run(['systemctl', 'reboot', '--no-block']).catch((error) => {
+      if (error instanceof ExecError) throw error; // else the guest went down before it could answer
+    });
+    await Promise.race([asked, next]);
     await next;
   }
 
@@ -185,14 +198,17 @@ export class Guest implements AsyncDisposable {
     await this.run(['sh', '-c', script, 'put', path, mode.toString(8)], { stdin: bytes, timeoutMs: 300_000 });
   }
 
-  /** Copies a folder of this machine, links and modes kept, to a folder inside, which is made. */
-  async copyIn(from: string, to: string): Promise<void> {
-    const archive = join(this.#folder, 'copy.tar');
-    await new SystemExec().run('tar', ['--create', `--file=${archive}`, `--directory=${from}`, '.'], {
-      timeoutMs: 120_000,
+  /** Copies a file or folder of this machine, links and modes kept, to a path inside, as root's. */
+  copyIn(from: string, to: string): Promise<void> {
+    return this.#sharing.run(async () => {
+      const staged = join(this.#folder, 'share', 'copy');
+      await new SystemExec().run('cp', ['--archive', from, staged], { timeoutMs: 120_000 });
+      try {
+        await this.run(['sh', '-c', copyScript, 'copy', to], { timeoutMs: 300_000 });
+      } finally {
+        await rm(staged, { recursive: true });
+      }
     });
-    const script = 'mkdir -p "$1" && tar --extract --numeric-owner --no-same-owner --directory="$1"';
-    await this.run(['sh', '-c', script, 'copy', to], { stdin: await readFile(archive), timeoutMs: 300_000 });
   }
 
   /** Plugs a USB disk in; returns the name to unplug it by. It stays plugged over a power cut. */
@@ -221,8 +237,8 @@ export class Guest implements AsyncDisposable {
     if (this.#relays.has(name)) return path;
     const server = createServer({ allowHalfOpen: true }, (outside) => {
       const inside = this.#on.link.open(target);
-      outside.once('error', () => inside.destroy());
-      inside.once('error', () => outside.destroy());
+      outside.on('error', () => inside.destroy());
+      inside.on('error', () => outside.destroy());
       inside.once('close', () => outside.destroySoon());
       outside.pipe(inside);
       inside.pipe(outside);

@@ -34,7 +34,10 @@ const ownFiles = ['guest-init.sh', 'guest-disk.sh', 'agent.ts', 'frames.ts'];
 const masked = [
   ...['getty@tty1.service', 'serial-getty@ttyS0.service', 'e2scrub_reap.service', 'systemd-pstore.service'],
   ...['dev-hugepages.mount', 'dev-mqueue.mount', 'sys-kernel-debug.mount', 'sys-kernel-tracing.mount'],
-  ...['systemd-machine-id-commit.service', 'systemd-timesyncd.service', 'modprobe@drm.service'],
+  ...['systemd-machine-id-commit.service', 'systemd-timesyncd.service', 'systemd-random-seed.service'],
+  ...['proc-sys-fs-binfmt_misc.automount', 'systemd-binfmt.service', 'systemd-update-utmp.service'],
+  ...['systemd-update-utmp-runlevel.service', 'sys-kernel-config.mount', 'sys-fs-fuse-connections.mount'],
+  ...['drm', 'loop', 'dm_mod', 'fuse', 'configfs'].map((name) => `modprobe@${name}.service`),
 ];
 
 const agentUnit = [
@@ -46,7 +49,8 @@ const agentUnit = [
 const files: Readonly<Record<string, string>> = {
   '/etc/hostname': 'labvm\n',
   '/etc/hosts': '127.0.0.1 localhost labvm\n::1 localhost\n',
-  '/etc/fstab': '/dev/vda / ext4 rw,noatime 0 1\n',
+  // Not checked at boot (the journal is replayed by the mount): the check would wait seconds for udev to name the disk.
+  '/etc/fstab': '/dev/vda / ext4 rw,noatime 0 0\n',
   '/etc/systemd/system/lab-agent.service': agentUnit,
   '/etc/systemd/journald.conf.d/lab.conf': '[Journal]\nStorage=persistent\nSystemMaxUse=64M\n',
   '/etc/modprobe.d/lab.conf': ['iTCO_wdt', 'i2c_i801', 'lpc_ich', 'bochs', 'psmouse', 'pcspkr', 'joydev']

@@ -54,7 +54,10 @@ export class AgentLink {
       for (const next of this.#reader.push(chunk)) this.#take(next);
     });
     socket.on('error', () => undefined); // close follows
-    socket.once('close', () => this.down('QEMU has gone'));
+    socket.once('close', () => {
+      this.down('QEMU has gone');
+      this.#hello.reject(new Error('lab: QEMU has gone'));
+    });
   }
 
   /** Asks an agent that is already there to say so; one that starts says it by itself. */
@@ -67,11 +70,10 @@ export class AgentLink {
     return this.#hello.promise;
   }
 
-  /** Ends everything that is under way: the guest has been reset or is gone. */
+  /** Ends everything that is under way: the guest was reset. Whoever waits for the next hello goes on waiting. */
   down(why: string): void {
+    if (this.#last !== undefined) this.#hello = deferred();
     this.#last = undefined;
-    this.#hello.reject(new Error(`lab: ${why}`));
-    this.#hello = deferred();
     for (const { exit, acks } of this.#commands.values()) {
       for (const each of [exit, ...acks]) each.reject(new Error(`lab: ${why}`));
     }

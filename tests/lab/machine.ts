@@ -136,6 +136,7 @@ function qemuArguments(config: MachineConfig, sockets: string): string[] {
     ],
     ...['-device', 'qemu-xhci,id=xhci,p2=8,p3=8', '-serial', `file:${join(folder, 'serial.log')}`],
     ...['-chardev', `socket,id=qmp,path=${sockets}/qmp`, '-mon', 'chardev=qmp,mode=control'],
+    ...['-virtfs', `local,path=${join(folder, 'share')},mount_tag=lab,security_model=none,readonly=on`],
     ...config.sata.flatMap(sataArguments),
     ...(config.state === undefined ? [] : ['-incoming', 'defer']),
   ];

@@ -18,15 +18,19 @@ export class Qmp {
   readonly #socket: Socket;
   readonly #waiting = new Map<number, Deferred<unknown>>();
   readonly #listeners = new Set<(event: QmpEvent) => void>();
+  readonly #gone: Deferred<never> = deferred();
   #next = 1;
 
   /** Takes the socket over which QEMU has just connected. */
   constructor(socket: Socket) {
     this.#socket = socket;
-    createInterface({ input: socket }).on('line', (line) => this.#take(JSON.parse(line)));
-    socket.on('error', () => undefined); // close follows
+    const lines = createInterface({ input: socket });
+    lines.on('line', (line) => this.#take(JSON.parse(line)));
+    for (const each of [socket, lines]) each.on('error', () => undefined); // close follows
     socket.once('close', () => {
-      for (const each of this.#waiting.values()) each.reject(new Error('lab: QEMU has gone'));
+      const gone = new Error('lab: QEMU has gone');
+      this.#gone.reject(gone);
+      for (const each of this.#waiting.values()) each.reject(gone);
       this.#waiting.clear();
     });
   }
@@ -51,8 +55,7 @@ export class Qmp {
   async event(match: (event: QmpEvent) => boolean, what: string, timeoutMs = 30_000): Promise<QmpEvent> {
     const seen = deferred<QmpEvent>();
     const off = this.onEvent((event) => match(event) && seen.resolve(event));
-    this.#socket.once('close', () => seen.reject(new Error(`lab: QEMU has gone before ${what}`)));
-    return await within(timeoutMs, what, seen.promise).finally(off);
+    return await within(timeoutMs, what, Promise.race([seen.promise, this.#gone.promise])).finally(off);
   }
 
   #take(message: Reply | QmpEvent | { readonly QMP: unknown }): void {

@@ -5,8 +5,8 @@ import { connect, createServer } from 'node:net';
 const [socketPath, port] = process.argv.slice(2);
 const server = createServer({ allowHalfOpen: true }, (outside) => {
   const inside = connect({ host: '127.0.0.1', port: Number(port), allowHalfOpen: true });
-  outside.once('error', () => inside.destroy());
-  inside.once('error', () => outside.destroy());
+  outside.on('error', () => inside.destroy());
+  inside.on('error', () => outside.destroy());
   outside.pipe(inside);
   inside.pipe(outside);
 });
