@@ -1,7 +1,8 @@
 #!/bin/sh
 # The ancestor's node installer as recorded: same arguments, environment, working directory, log lines, pid behaviour and
 # marker files; nothing is installed. Beside this program (through links: beside its name) it reads
-#   mode   success (default) | fail | fail-late | hang | crash | stubborn | no-mark; slow; several words allowed:
+#   mode   success (default) | fail | fail-late | hang (install only) | crash | stubborn | no-mark;
+#          slow; several words allowed:
 #          `progress` writes JSON lines to $BEOS_PROGRESS_FILE, `own-log` cuts and writes the log itself
 #   pause  seconds between two lines (default 0.01)
 # and writes what a test wants to know:
@@ -57,7 +58,7 @@ say() {
 turn() {
   if is fail; then log "[A] master: Task failed: wait for pods: timed out"; exit 1; fi
   if is crash; then kill -KILL $$; fi
-  if is hang; then while :; do sleep 3600; done; fi
+  if is hang && [ "$command" = install ]; then while :; do sleep 3600; done; fi
   if is stubborn; then trap '' TERM; while :; do sleep 0.1; done; fi
 }
 
