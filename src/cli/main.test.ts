@@ -122,6 +122,22 @@ test('query and path parameters are typed; jobs alone lists them', async () => {
   assert.match(terminal.stdout, /operation {2}command.install[\s\S]*run +running +40% +copying/);
 });
 
+test('a list is a table, or blocks where the terminal is too narrow for one', async () => {
+  await using node = await FakeNode.start();
+  const data = [
+    { code: 'a', message: 'short' },
+    { code: 'b', message: 'x'.repeat(60) },
+  ];
+  node.on('GET /system/conditions', () => ({ body: { message: 'success', data } }));
+  terminal.outIsTty = true;
+  assert.equal(await beosctl('conditions', '--node', node.url), 0);
+  assert.match(terminal.stdout, /^code {2}message\na {5}short\nb {5}x+\n$/);
+  terminal.stdout = '';
+  terminal.columns = 40;
+  assert.equal(await beosctl('conditions', '--node', node.url), 0);
+  assert.match(terminal.stdout, /^code {5}a\nmessage {2}short\n\ncode {5}b\nmessage {2}x+\n$/);
+});
+
 test('a dry run prints the plan as tables and fails when it would be refused', async () => {
   await using node = await FakeNode.start();
   const plan = {
@@ -143,7 +159,7 @@ test('a job is followed to its end; its result decides the exit code', async () 
   node.on('GET /jobs/j1', () => {
     const [first = job, ...rest] = answers;
     answers = rest;
-    if (rest.length > 0) setImmediate(() => node.publish('job', { id: 'j1' }));
+    if (rest[0] !== undefined) setImmediate(() => node.publish('job', { ...rest[0] }));
     return { body: { message: 'success', data: first } };
   });
   assert.equal(await beosctl('reboot', '--node', node.url), 0);

@@ -5,25 +5,26 @@ import type { Job } from '#api/shapes.ts';
 
 type Row = Readonly<Record<string, unknown>>;
 
-/** Any `data` of the contract: a list as a table, an object as lines, the rest as it is. */
-export function dataText(data: unknown): string {
+/** Any `data` of the contract: a list as a table, or as blocks where it is too wide for one; an object as lines. */
+export function dataText(data: unknown, width = 160): string {
   if (data === undefined || data === null) return '';
-  if (Array.isArray(data)) return listText(data);
+  if (Array.isArray(data)) return listText(data, width);
   if (typeof data === 'object') return linesText(data as Row);
   return `${String(data)}\n`;
 }
 
-function listText(list: readonly unknown[]): string {
+function listText(list: readonly unknown[], width: number): string {
   if (list.length === 0) return 'none\n';
   const rows = list.filter((each): each is Row => typeof each === 'object' && each !== null);
   if (rows.length < list.length) return `${list.map(cellText).join('\n')}\n`;
   const columns = [...new Set(rows.flatMap(Object.keys))].filter((key) =>
     rows.some((row) => isShort(row[key])),
   );
-  return table(
+  const text = table(
     columns,
     rows.map((row) => columns.map((key) => cellText(row[key]))),
   );
+  return text.split('\n').some((line) => line.length > width) ? rows.map(linesText).join('\n') : text;
 }
 
 function linesText(object: Row): string {

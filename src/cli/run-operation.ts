@@ -45,7 +45,7 @@ function print(name: OperationName, answer: FullAnswer, options: OperationOption
   else if (options.json) terminal.out(`${JSON.stringify(answer.data ?? null)}\n`);
   else if (options.dryRun) terminal.out(planText(answer.data as DryRun));
   else {
-    terminal.out(isJob(answer.data) ? jobText(answer.data) : dataText(answer.data));
+    terminal.out(isJob(answer.data) ? jobText(answer.data) : dataText(answer.data, widthOf(terminal)));
     if (specOf(name).method !== 'GET') terminal.err(`${answer.message}\n`);
     if (answer.beside['next'] !== undefined)
       terminal.err(`more: --before ${String(answer.beside['next'])}\n`);
@@ -86,4 +86,9 @@ async function follow(
     progress.done();
   }
   return 0;
+}
+
+/** A pipe has no width: tables there may be wider than a screen, but not without end. */
+function widthOf(terminal: Terminal): number {
+  return terminal.outIsTty ? terminal.columns : 160;
 }

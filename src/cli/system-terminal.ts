@@ -11,7 +11,7 @@ export function systemTerminal(signal: AbortSignal): Terminal {
     outIsTty: stdout.isTTY === true,
     errIsTty: stderr.isTTY === true,
     inIsTty: stdin.isTTY === true,
-    columns: stderr.columns ?? 80,
+    columns: stdout.columns ?? stderr.columns ?? 80,
     env: process.env,
     home: homedir(),
     cwd: process.cwd(),

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import type { StoredEvent } from '#api/events.ts';
 import type { DryRun } from '#api/operation.ts';
 import { type OperationName, specOf } from '#api/operations.ts';
@@ -135,26 +136,30 @@ export class Client {
    * {@link ApiError} when there is no such job or the caller may not see it.
    */
   async *followJob(id: string, options: Omit<StreamOptions, 'lastEventId'> = {}): AsyncGenerator<Job> {
-    let shown = '';
+    let last: Job | undefined;
     for await (const item of this.#stream(options)) {
-      // The job is read after the stream stands: what changes from then on comes as an event.
       if (item.kind === 'event' && !concerns(item.event, id)) continue;
-      const job = await this.#jobOrLater(id, options.signal);
-      const text = JSON.stringify(job);
-      if (job === undefined || text === shown) continue;
-      shown = text;
+      // The job is read after the stream stands: what changes from then on comes as an event.
+      const told = item.kind === 'event' ? jobIn(item.event, last) : undefined;
+      const job = told ?? (await this.#jobOrLater(id, last, options.signal));
+      if (job === undefined || isDeepStrictEqual(job, last)) continue;
+      last = job;
       yield job;
       if (hasEnded(job)) return;
     }
   }
 
-  /** The job; undefined while the node cannot answer, which the next connection mends. */
-  async #jobOrLater(id: string, signal: AbortSignal | undefined): Promise<Job | undefined> {
+  /**
+   * The job; undefined while the node cannot answer, which the next connection mends. A caller who could see the job
+   * and no longer can (his claim of the node has lapsed with it) learns the rest from the public events.
+   */
+  async #jobOrLater(id: string, last: Job | undefined, signal?: AbortSignal): Promise<Job | undefined> {
     try {
       return await this.call('jobs.get', { params: { id }, ...signalOf(signal) });
     } catch (error) {
-      if (error instanceof Unreachable || (error instanceof ApiError && error.status >= 500))
-        return undefined;
+      const refused = error instanceof ApiError && (error.status === 401 || error.status === 403);
+      if (error instanceof Unreachable || (refused && last !== undefined)) return undefined;
+      if (error instanceof ApiError && error.status >= 500) return undefined;
       throw error;
     }
   }
@@ -254,4 +259,12 @@ function requestTarget(name: OperationName, input: LooseInput): string {
 /** Whether an event can have changed the job. */
 function concerns(event: StoredEvent, jobId: string): boolean {
   return event.type === 'reset' || (event.type === 'job' && event.data['id'] === jobId);
+}
+
+/** The job as an event tells it: all of it, or the public part over what was known before. */
+function jobIn({ type, data }: StoredEvent, last: Job | undefined): Job | undefined {
+  if (type !== 'job') return undefined;
+  const { at: _at, ...job } = data;
+  if ('phases' in job) return job as unknown as Job;
+  return last === undefined ? undefined : { ...last, ...job };
 }

@@ -119,10 +119,34 @@ test('a job is followed to its end, each change once, across a lost connection',
     if (job.percent === 50) node.cutStreams();
     else {
       node.publish('job', { id: 'other' });
-      node.publish('job', { id: 'j1' });
+      node.publish('job', { ...job, phases: [] });
     }
   }
   assert.deepEqual(percents, [0, 25, 50, 75, 100]);
+});
+
+test('whole jobs in events are taken as they are; a caller who loses his rights still learns the end', async () => {
+  await using node = await FakeNode.start();
+  const job = { id: 'j1', state: 'running', percent: 10, phases: [], caller: 'owner' };
+  let allowed = true;
+  const refusal = { status: 403, body: { message: 'no longer', error: { code: 'forbidden' } } };
+  node.on('GET /jobs/j1', () => (allowed ? { body: { message: 'success', data: job } } : refusal));
+  const seen: unknown[] = [];
+  for await (const each of clientOf(node).followJob('j1')) {
+    seen.push([each.state, each.percent]);
+    if (each.percent === 10) node.publish('job', { ...job, percent: 60 });
+    if (each.percent === 60) {
+      allowed = false;
+      node.cutStreams();
+      node.publish('job', { id: 'j1', state: 'failed', percent: 61 });
+    }
+  }
+  assert.deepEqual(seen, [
+    ['running', 10],
+    ['running', 60],
+    ['failed', 61],
+  ]);
+  assert.equal(node.of('GET /jobs/j1').length, 2);
 });
 
 test('a job that has ended already is told once', async () => {
