@@ -138,7 +138,10 @@ export class HostsFile {
 
   /** Binds this host's own name to the address, and to no other. */
   async bind(ip: string): Promise<void> {
-    await this.#write((text) => bindOwnName(text, this.#options.hostName(), ip));
+    const own = this.#options.hostName();
+    if (!isHostName(own))
+      throw unavailable(new Error(`this host has no name to bind (${JSON.stringify(own)})`));
+    await this.#write((text) => bindOwnName(text, own, ip));
   }
 
   async #write(edit: (text: string) => string): Promise<HostsEntry[]> {

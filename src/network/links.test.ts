@@ -107,6 +107,25 @@ test('a listener that ends is started again, later each time, and what was misse
   assert.equal(exec.monitors, 3);
 });
 
+test('a machine without iproute2 is still known, and nothing is started for it again and again', async (t) => {
+  const exec = new SystemExec();
+  const seen: Observed<NetworkFacts>[] = [];
+  const watcher = new LinkWatcher({
+    exec,
+    clock: systemClock,
+    files: new Files(),
+    ip: '/nonexistent/ip',
+    onFacts: (facts) => seen.push(facts),
+  });
+  t.after(() => watcher.stop());
+  await watcher.start();
+  const [facts] = seen;
+  assert.ok(facts?.known && facts.value.links.some(({ kind }) => kind === 'loopback'));
+  const { started } = exec;
+  watcher.resync();
+  assert.equal(exec.started, started);
+});
+
 test('nothing is started while nothing changes', async (t) => {
   const { exec, watcher } = watched();
   t.after(() => watcher.stop());

@@ -1,10 +1,11 @@
 import { networkInterfaces } from 'node:os';
 import type { Clock } from '#host/clock.ts';
-import type { Exec, LineChild } from '#host/exec.ts';
+import { type Exec, ExecError, type LineChild } from '#host/exec.ts';
 import type { Files } from '#host/files.ts';
 import { messageOf } from '#lib/fault.ts';
 import { failed, known, type Observed, unknown } from '#lib/observed.ts';
 import { isNews, parseDefaultRoutes, parseLinks } from '#network/links-parse.ts';
+import { readWithoutIp } from '#network/links-without-ip.ts';
 import { notObserved } from '#state/derive.ts';
 import type { NetworkFacts } from '#state/facts.ts';
 
@@ -99,9 +100,21 @@ export class LinkWatcher {
       this.#seen = seen;
     } catch (error) {
       if (this.#stop.signal.aborted) return;
-      this.#fact = failed(this.#fact, source, clock.now(), messageOf(error));
+      this.#fact = isMissing(error)
+        ? this.#readWithoutIp()
+        : failed(this.#fact, source, clock.now(), messageOf(error));
+      this.#seen = seen;
     }
     this.#options.onFacts(this.#fact);
+  }
+
+  #readWithoutIp(): Observed<NetworkFacts> {
+    const { files, clock } = this.#options;
+    try {
+      return known(readWithoutIp(files, networkInterfaces()), `${source} (without ip)`, clock.now());
+    } catch (error) {
+      return failed(this.#fact, source, clock.now(), messageOf(error));
+    }
   }
 
   #isWifi(name: string): boolean {
@@ -130,9 +143,15 @@ export class LinkWatcher {
       });
       await this.#monitor.ended;
       if (signal.aborted) return;
+      if (this.#monitor.pid === undefined) return; // there is no such program: the resync is all there is
       backoff = clock.monotonic() - startedAt > longestBackoffMs ? firstBackoffMs : backoff * 2;
       await clock.sleep(Math.min(backoff, longestBackoffMs), signal).catch(() => undefined);
       if (!signal.aborted) void this.refresh(); // what happened while nobody listened
     }
   }
+}
+
+/** A minimal system has no iproute2. */
+function isMissing(error: unknown): boolean {
+  return error instanceof ExecError && error.reason === 'start';
 }
