@@ -73,6 +73,7 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   const socket = socketPath(config.socket, process.pid);
   await clearSocket(ports.files, socket);
   const port = await listen(http, config, socket);
+  parts.work.sweep(parts.journal.open());
   runner.resume();
   sources
     .listen()
@@ -125,6 +126,7 @@ function assemble(config: Config, ports: DaemonPorts) {
     announce(events, now, before);
     storeWatch.look();
   });
+  const journal = new JobJournal(store);
   const work = new Work({
     config,
     profile,
@@ -136,9 +138,10 @@ function assemble(config: Config, ports: DaemonPorts) {
     owners: access.owners,
     observatory,
     env,
+    bindHost: (ip) => sources.hostsFile.bind(ip),
   });
   const runner: JobRunner = new JobRunner({
-    journal: new JobJournal(store),
+    journal,
     clock,
     definitions: work.definitions,
     admit: (operation, caller) => refusal(operation, caller, observatory.current.state),
@@ -168,6 +171,7 @@ function assemble(config: Config, ports: DaemonPorts) {
       files,
       hostsFile: sources.hostsFile,
       rates: new LinkRates(files, clock),
+      startChangeIp: work.changeIp(runner),
       connectivity: new Connectivity({ clock, targets: config.sandbox ? [] : profile.probeTargets }),
     }),
     ...work.handlers(runner),
@@ -199,7 +203,7 @@ function assemble(config: Config, ports: DaemonPorts) {
   });
   storeWatch.look();
   bus.onAvailability((available, reason) => observatory.update({ bus: { available, reason } }));
-  return { stopping, store, observatory, bus, sources, access, runner, http, log };
+  return { stopping, store, observatory, bus, sources, access, runner, http, log, work, journal };
 }
 
 async function listen(http: HttpEdge, config: Config, socket: string): Promise<number> {

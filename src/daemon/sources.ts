@@ -143,6 +143,7 @@ function hostsFile(
       return machine.known ? machine.value.hostName : '';
     },
     protectedNames: profile.hosts.ownerOnly,
+    hiddenNames: profile.hosts.hidden,
     onFacts: (hosts) => {
       observatory.update({ hosts });
       observe();
@@ -156,6 +157,9 @@ function hostAddress(options: SourceOptions, hosts: () => HostsFile): HostAddres
     clock,
     resolve: () => [],
     rebind: (ip) => {
+      // An installed cluster was built for its address: it moves by change-host, not because a lease changed.
+      const { install } = observatory.current.facts;
+      if (!install.known || install.value.installed !== undefined) return;
       hosts()
         .bind(ip)
         .catch((error: unknown) => onError('hosts file', error));

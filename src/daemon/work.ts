@@ -1,7 +1,9 @@
 import type { Handlers } from '#api/operations.ts';
 import type { OwnerFile } from '#auth/owner.ts';
+import { changeIpDefinition } from '#cluster/change-ip.ts';
 import { clusterHandlers } from '#cluster/handlers.ts';
 import { installDefinition } from '#cluster/install.ts';
+import { type OpenJob, sweepLeftovers } from '#cluster/leftovers.ts';
 import type { InstallerOptions } from '#cluster/ports.ts';
 import { uninstallDefinition } from '#cluster/uninstall.ts';
 import type { Config } from '#daemon/config.ts';
@@ -19,6 +21,7 @@ import { DetachedLauncher } from '#host/longrun-detached.ts';
 import { SystemdLauncher } from '#host/longrun-systemd.ts';
 import { memoryFolder, SecretFiles } from '#host/secrets.ts';
 import type { JobDefinition, Jobs } from '#jobs/definition.ts';
+import type { ChangeIpJob } from '#network/handlers.ts';
 import type { Observatory } from '#state/observatory.ts';
 import { rebootDefinition, shutdownDefinition } from '#system/power.ts';
 import { powerHandlers } from '#system/power-handlers.ts';
@@ -34,6 +37,8 @@ export interface WorkOptions {
   readonly owners: OwnerFile;
   readonly observatory: Observatory;
   readonly env: NodeJS.ProcessEnv;
+  /** Binds the node's name in the hosts file. */
+  readonly bindHost: (ip: string) => Promise<void>;
 }
 
 /** Variables of the daemon's own environment that the installer takes too (ancestor contract §4.3). */
@@ -65,6 +70,7 @@ export class Work {
   readonly #uninstall: ReturnType<typeof uninstallDefinition>;
   readonly #reboot: ReturnType<typeof rebootDefinition>;
   readonly #shutdown: ReturnType<typeof shutdownDefinition>;
+  readonly #changeIp: ReturnType<typeof changeIpDefinition>;
   readonly #owners: OwnerFile;
 
   constructor(options: WorkOptions) {
@@ -76,7 +82,30 @@ export class Work {
     const power = { bus, exec, files, clock, bootIdentity, sandboxed: config.sandbox };
     this.#reboot = rebootDefinition(power);
     this.#shutdown = shutdownDefinition(power);
-    this.definitions = [this.#install, this.#uninstall, this.#reboot, this.#shutdown];
+    const { addressChangeFailed, previousAddress } = options.profile.files;
+    this.#changeIp = changeIpDefinition({
+      ...this.#installer,
+      bindHost: options.bindHost,
+      currentAddress: () => {
+        const { hostIp } = options.observatory.current.facts;
+        return hostIp.known ? hostIp.value : undefined;
+      },
+      marks: { previousAddress, failed: addressChangeFailed },
+    });
+    this.definitions = [this.#install, this.#uninstall, this.#changeIp, this.#reboot, this.#shutdown];
+  }
+
+  /** Before the open jobs are taken up: what is left of those that the journal knows to be over. */
+  sweep(open: readonly OpenJob[]): void {
+    sweepLeftovers(this.#installer, open);
+  }
+
+  /** How change-host moves an installed cluster. */
+  changeIp(jobs: Jobs): ChangeIpJob {
+    return {
+      plan: (ip) => jobs.plan(this.#changeIp, { ip }),
+      start: (ip, caller) => jobs.start(this.#changeIp, { input: { ip }, caller }),
+    };
   }
 
   handlers(jobs: Jobs): Pick<Handlers, WorkOperations> {
@@ -101,7 +130,7 @@ export class Work {
 
 function installerOptions(options: WorkOptions): InstallerOptions {
   const { config, profile, paths, clock, files, bus, owners, observatory, env } = options;
-  const memory = memoryFolder(config.sandbox ? [] : ['/run']);
+  const memory = memoryFolder(config.sandbox ? [] : ['/run', '/dev/shm']);
   const secrets = new SecretFiles(
     memory === undefined ? `${paths.dataDir}/secrets` : `${memory}/beosd/secrets`,
     files,
