@@ -1,55 +1,24 @@
-import { type Caller, callerLabel } from '#api/caller.ts';
-import type { Handlers } from '#api/operations.ts';
-import { authHandlers } from '#auth/handlers.ts';
+import { callerLabel } from '#api/caller.ts';
 import { noWorkloads } from '#auth/workloads.ts';
-import { openAccess, tellOwner } from '#daemon/access.ts';
-import { announce } from '#daemon/announce.ts';
+import { type Access, openAccess, tellOwner } from '#daemon/access.ts';
 import type { Config } from '#daemon/config.ts';
-import { nodeIdOf, nodeSecret, version } from '#daemon/identity.ts';
-import type { Log } from '#daemon/log.ts';
+import { type Core, type DaemonPorts, openCore } from '#daemon/core.ts';
+import { allHandlers, type HandlerParts } from '#daemon/handlers.ts';
+import { version } from '#daemon/identity.ts';
 import { ownNames } from '#daemon/own-names.ts';
-import { furnishSandbox, pathsOf } from '#daemon/paths.ts';
-import { profiles } from '#daemon/profiles.ts';
+import { furnishSandbox } from '#daemon/paths.ts';
 import { clearSocket, socketPath } from '#daemon/socket.ts';
 import { Sources } from '#daemon/sources.ts';
-import { StoreWatch } from '#daemon/store-watch.ts';
 import { Work } from '#daemon/work.ts';
-import { MessageBusPort, systemBusAddress } from '#host/bus.ts';
-import type { Clock } from '#host/clock.ts';
-import type { Exec } from '#host/exec.ts';
-import type { Files } from '#host/files.ts';
-import { openApiHandlers } from '#http/openapi-handlers.ts';
 import { type AuditLine, Pipeline } from '#http/pipeline.ts';
 import { HttpEdge } from '#http/server.ts';
-import { EventHub } from '#jobs/events.ts';
-import { jobHandlers } from '#jobs/handlers.ts';
 import { Once } from '#jobs/once.ts';
 import { currentPhase, type JobRecord, toWire } from '#jobs/record.ts';
 import { JobRunner } from '#jobs/runner.ts';
 import { causeChain } from '#lib/fault.ts';
-import { Connectivity } from '#network/connectivity.ts';
-import { networkHandlers } from '#network/handlers.ts';
-import { LinkRates } from '#network/rates.ts';
 import { refusal } from '#state/admit.ts';
 import type { JobFacts } from '#state/facts.ts';
-import { Observatory } from '#state/observatory.ts';
-import { AuditLog } from '#store/audit.ts';
-import { EventLog } from '#store/events.ts';
-import { Idempotency } from '#store/idempotency.ts';
-import { JobJournal } from '#store/jobs.ts';
-import { KeyValues } from '#store/kv.ts';
-import { Store } from '#store/store.ts';
-import { systemHandlers } from '#system/handlers.ts';
-import { ProcessMeter } from '#system/metrics.ts';
-
-/** The doors to the machine, as the program or a test opens them. */
-export interface DaemonPorts {
-  readonly clock: Clock;
-  readonly exec: Exec;
-  readonly files: Files;
-  readonly log: Log;
-  readonly env: NodeJS.ProcessEnv;
-}
+import type { Observatory } from '#state/observatory.ts';
 
 export interface Daemon {
   readonly port: number;
@@ -64,82 +33,42 @@ export interface Daemon {
 /**
  * Puts the daemon together and starts it. By the time it resolves, the API answers and its first status is true as far
  * as files can tell; the network is read right after. Nothing here waits for anything but the listeners.
+ *
+ * @throws Error when no listener can be had, or another daemon answers on the socket
  */
 export async function startDaemon(config: Config, ports: DaemonPorts): Promise<Daemon> {
-  const parts = assemble(config, ports);
-  const { sources, runner, http, observatory, access, log } = parts;
+  const core = openCore(config, ports);
+  const { observatory, paths, log, bus, onError } = core;
+  if (config.sandbox) furnishSandbox(core.files, paths.hostsFile);
+  const sources = new Sources(core);
+  const access = openAccess({ ...core, workloads: noWorkloads, signal: core.stopping.signal });
+  const work = new Work({ ...core, owners: access.owners, bindHost: (ip) => sources.hostsFile.bind(ip) });
+  const runner = openRunner(core, work);
+  const http = openHttp({ core, access, sources, work, runner });
   sources.start();
   tellOwner(access.owners, observatory);
+  core.storeWatch.look();
   const socket = socketPath(config.socket, process.pid);
-  await clearSocket(ports.files, socket);
+  await clearSocket(core.files, socket);
   const port = await listen(http, config, socket);
-  parts.work.sweep(parts.journal.open());
+  work.sweep(core.journal.open());
   runner.resume();
-  sources
-    .listen()
-    .catch((error: unknown) => log.error({ cause: causeChain(error) }, 'network source failed'));
+  bus.onAvailability((available, reason) => observatory.update({ bus: { available, reason } }));
+  sources.listen().catch((error: unknown) => onError('the network source', error));
   log.info({ version, port, sandbox: config.sandbox, profile: config.profile }, 'beosd serves');
-  return { port, socket, observatory, runner, close: () => close(parts) };
+  const close = async () => {
+    core.stopping.abort();
+    sources.stop();
+    await Promise.all([http.close(), runner.stop()]);
+    await bus.close();
+    core.store.close();
+    log.info({}, 'beosd has stopped');
+  };
+  return { port, socket, observatory, runner, close };
 }
 
-type Parts = ReturnType<typeof assemble>;
-
-function assemble(config: Config, ports: DaemonPorts) {
-  const { clock, exec, files, log, env } = ports;
-  const stopping = new AbortController();
-  const profile = profiles[config.profile];
-  const paths = pathsOf(config, profile, files);
-  if (config.sandbox) furnishSandbox(files, paths.hostsFile);
-  const store = new Store(config.dataDir, clock.now);
-  const kv = new KeyValues(store);
-  const audit = new AuditLog(store);
-  const nodeId = nodeIdOf(files, kv, config.sandbox);
-  const { frpServer, frpEnable, containerMode } = config;
-  const observatory = new Observatory({
-    clock,
-    version,
-    nodeId,
-    profile: {
-      defaultFrpServer: frpServer,
-      frpEnable,
-      ...(containerMode === undefined ? {} : { containerMode }),
-    },
-    onListenerError: (error) => log.error({ cause: causeChain(error) }, 'a listener of the state failed'),
-  });
-  const storeWatch = new StoreWatch({ store, observatory, clock, signal: stopping.signal });
-  const bus = new MessageBusPort(systemBusAddress(env), clock);
-  const onError = (what: string, error: unknown) => log.error({ cause: causeChain(error) }, `${what} failed`);
-  const sources = new Sources({ config, profile, paths, observatory, clock, exec, files, onError });
-  const { signal } = stopping;
-  const access = openAccess({
-    ...{ config, profile, clock, files, store, audit, observatory, nodeId, signal },
-    workloads: noWorkloads,
-  });
-  const eventLog = new EventLog(store);
-  const events = new EventHub({
-    log: eventLog,
-    clock,
-    snapshot: () => ({ status: observatory.current.status }),
-  });
-  observatory.onChange((now, before) => {
-    if (now.state !== before.state) log.info({ state: now.state, because: now.because }, 'state changed');
-    announce(events, now, before);
-    storeWatch.look();
-  });
-  const journal = new JobJournal(store);
-  const work = new Work({
-    config,
-    profile,
-    paths,
-    clock,
-    files,
-    bus,
-    exec,
-    owners: access.owners,
-    observatory,
-    env,
-    bindHost: (ip) => sources.hostsFile.bind(ip),
-  });
+function openRunner(core: Core, work: Work): JobRunner {
+  const { journal, clock, observatory, events, log } = core;
   const runner: JobRunner = new JobRunner({
     journal,
     clock,
@@ -148,63 +77,46 @@ function assemble(config: Config, ports: DaemonPorts) {
     onChange: (job, what) => {
       observatory.setJobs(runner.newestOfEach().map(toFacts));
       events.publish('job', { ...toWire(job) });
-      if (what === 'state' && job.finishedAt !== null) auditEnd(audit, clock, job);
+      if (what === 'state' && job.finishedAt !== null) auditEnd(core, job);
     },
     onInternal: (jobId, error) => log.error({ jobId, cause: causeChain(error) }, 'a job met a fault of ours'),
   });
-  const handlers: Handlers = {
-    ...authHandlers({ clock, nodeId, ...access }),
-    ...jobHandlers({ runner, events, files }),
-    ...systemHandlers({
-      snapshot: () => observatory.current,
-      meter: new ProcessMeter(files),
-      tallies: () => ({
-        jobs: countStates(runner),
-        lastEventId: eventLog.range().newest,
-        processesStarted: exec.started,
-      }),
-      audit: ({ limit, before }) =>
-        audit.list(limit, before).map((row) => ({ ...row, at: new Date(row.at).toISOString() })),
-    }),
-    ...networkHandlers({
-      facts: () => observatory.current.facts,
-      files,
-      hostsFile: sources.hostsFile,
-      rates: new LinkRates(files, clock),
-      startChangeIp: work.changeIp(runner),
-      connectivity: new Connectivity({ clock, targets: config.sandbox ? [] : profile.probeTargets }),
-    }),
-    ...work.handlers(runner),
-    ...openApiHandlers(version),
-  };
+  return runner;
+}
+
+function openHttp(parts: HandlerParts): HttpEdge {
+  const { core, access, runner } = parts;
+  const { observatory, clock, idempotency, storeWatch, log, profile, config } = core;
+  const logInternal = (requestId: string, operation: string, error: unknown) =>
+    log.error({ requestId, operation, cause: causeChain(error) }, 'a fault of ours');
   const pipeline = new Pipeline({
-    handlers,
-    classify: (request) => access.authenticator.classify(request, request.signal),
+    handlers: allHandlers(parts),
+    classify: (request) => classify(access, request),
     state: () => observatory.current.state,
     once: new Once({
-      idempotency: new Idempotency(store),
+      idempotency,
       clock,
-      hashKey: nodeSecret(kv, 'idempotency-key'),
+      hashKey: core.idempotencyKey,
       startedSince: (operation, caller, at) => startedSince(runner, operation, caller, at),
     }),
     audit: (line) => {
-      auditCall(audit, clock, line);
+      auditCall(core, line);
       storeWatch.look();
     },
-    logInternal: (requestId, operation, error) =>
-      log.error({ requestId, operation, cause: causeChain(error) }, 'a fault of ours'),
+    logInternal,
   });
-  const http = new HttpEdge({
+  return new HttpEdge({
     pipeline,
     ownNames: () => ownNames(observatory.current.facts, profile.mdns, config.file.hostNames ?? []),
     statusBody: () => observatory.current.body,
-    logInternal: (requestId, operation, error) =>
-      log.error({ requestId, operation, cause: causeChain(error) }, 'a fault of ours'),
+    logInternal,
   });
-  storeWatch.look();
-  bus.onAvailability((available, reason) => observatory.update({ bus: { available, reason } }));
-  return { stopping, store, observatory, bus, sources, access, runner, http, log, work, journal };
 }
+
+const classify = (
+  { authenticator }: Access,
+  request: Parameters<Access['authenticator']['classify']>[0] & { signal: AbortSignal },
+) => authenticator.classify(request, request.signal);
 
 async function listen(http: HttpEdge, config: Config, socket: string): Promise<number> {
   let port = config.port;
@@ -231,15 +143,6 @@ function isNoSuchAddress(error: unknown): boolean {
   return ['EAFNOSUPPORT', 'EADDRNOTAVAIL', 'EINVAL'].includes(code);
 }
 
-async function close({ stopping, store, bus, sources, runner, http, log }: Parts): Promise<void> {
-  stopping.abort();
-  sources.stop();
-  await Promise.all([http.close(), runner.stop()]);
-  await bus.close();
-  store.close();
-  log.info({}, 'beosd has stopped');
-}
-
 function toFacts(job: JobRecord): JobFacts {
   return {
     operation: job.operation,
@@ -252,18 +155,16 @@ function toFacts(job: JobRecord): JobFacts {
   };
 }
 
-function countStates(runner: JobRunner): Record<string, number> {
-  const counts: Record<string, number> = {};
-  for (const { state } of runner.newestOfEach()) counts[state] = (counts[state] ?? 0) + 1;
-  return counts;
-}
-
 function startedSince(runner: JobRunner, operation: string, caller: string, at: number): unknown {
-  const job = runner.list(50).find((each) => each.operation === operation && each.caller === caller);
+  // The signer of an install is called its owner afterwards: the name decides, not the class before it.
+  const who = (label: string) => label.slice(label.indexOf(' ') + 1);
+  const job = runner
+    .list(50)
+    .find((each) => each.operation === operation && who(each.caller) === who(caller));
   return job !== undefined && Date.parse(job.createdAt) >= at ? { jobId: job.id } : undefined;
 }
 
-function auditCall(audit: AuditLog, clock: Clock, line: AuditLine): void {
+function auditCall({ audit, clock }: Core, line: AuditLine): void {
   const { caller, operation, outcome, jobId, detail } = line;
   audit.append({
     ...{ at: clock.now(), caller: callerLabel(caller), proof: caller.proof, operation, outcome },
@@ -272,12 +173,11 @@ function auditCall(audit: AuditLog, clock: Clock, line: AuditLine): void {
   });
 }
 
-function auditEnd(audit: AuditLog, clock: Clock, job: JobRecord): void {
-  const caller: Caller = job.caller;
+function auditEnd({ audit, clock }: Core, job: JobRecord): void {
   audit.append({
     at: clock.now(),
-    caller: callerLabel(caller),
-    proof: caller.proof,
+    caller: callerLabel(job.caller),
+    proof: job.caller.proof,
     operation: job.operation,
     outcome: job.state,
     jobId: job.id,
