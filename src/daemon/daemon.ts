@@ -38,8 +38,8 @@ export interface Daemon {
  */
 export async function startDaemon(config: Config, ports: DaemonPorts): Promise<Daemon> {
   const core = openCore(config, ports);
-  const { observatory, paths, log, bus, onError } = core;
-  if (config.sandbox) furnishSandbox(core.files, paths.hostsFile);
+  const { observatory, log, bus, onError } = core;
+  if (config.sandbox) furnish(core);
   const sources = new Sources(core);
   const access = openAccess({ ...core, workloads: noWorkloads, signal: core.stopping.signal });
   const work = new Work({ ...core, owners: access.owners, bindHost: (ip) => sources.hostsFile.bind(ip) });
@@ -65,6 +65,14 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
     log.info({}, 'beosd has stopped');
   };
   return { port, socket, observatory, runner, close };
+}
+
+function furnish({ files, paths, onError }: Core): void {
+  try {
+    furnishSandbox(files, paths.hostsFile);
+  } catch (error) {
+    onError('furnishing the sandbox', error); // a full disk: without a hosts file of its own it serves all the same
+  }
 }
 
 function openRunner(core: Core, work: Work): JobRunner {

@@ -21,8 +21,10 @@ export class StoreWatch {
 
   /** To be called after writes; cheap while all is well. */
   look(): void {
-    const { durable, reason, historyLostAt } = this.#store.health;
-    this.#observatory.update({ store: { durable, reason, historyLostAt } });
+    const { durable, reason, historyLostAt, setAside } = this.#store.health;
+    this.#observatory.update({
+      store: { durable, reason, historyLostAt, ...(setAside === undefined ? {} : { setAside }) },
+    });
     if (!durable && !this.#retrying) void this.#retry();
   }
 

@@ -1,6 +1,7 @@
 import { closeSync, mkdirSync, openSync, readSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import { pathToFileURL } from 'node:url';
 import { causeChain, errnoOf, Fault } from '#lib/fault.ts';
 import { migrations, tables } from '#store/migrations.ts';
 
@@ -188,10 +189,37 @@ export class Store {
 
   #openMemory(reason: string, historyLostAt: number): Database {
     const db = prepared(new DatabaseSync(':memory:'));
+    if (this.#readInto(db)) {
+      this.#health = { ...this.#health, durable: false, reason };
+      return db;
+    }
     // Event ids only grow: without the last one at hand, start above any that the disk can hold.
     db.run("INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)", this.#now() * 1000);
     this.#health = { ...this.#health, durable: false, reason, historyLostAt };
     return db;
+  }
+
+  /** What cannot be written may still be readable: a read-only disk is no reason to forget. False when it is not. */
+  #readInto(memory: Database): boolean {
+    const path = this.#path();
+    if (!looksWhole(path)) return false;
+    // Without its -shm a WAL database opens on a read-only disk only as immutable (https://www.sqlite.org/wal.html#readonly).
+    const immutable = pathToFileURL(path);
+    immutable.searchParams.set('immutable', '1');
+    for (const place of [path, immutable]) {
+      try {
+        const disk = new Database(new DatabaseSync(place, { readOnly: true }));
+        try {
+          memory.transaction(() => copyTables(disk, memory));
+          return true;
+        } finally {
+          disk.close();
+        }
+      } catch {
+        // the next way, or none
+      }
+    }
+    return false;
   }
 
   #degrade(reason: string): void {
@@ -260,6 +288,15 @@ function copyTables(from: Database, to: Database): void {
     if (to.get('SELECT 1 FROM sqlite_sequence WHERE name = ?', name) === undefined) {
       to.run('INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)', name, Number(row['seq']));
     }
+  }
+}
+
+/** Never throws: what cannot even be looked at is not whole. */
+function looksWhole(path: string): boolean {
+  try {
+    return sizeOf(path) > 0 && !isCutShort(path);
+  } catch {
+    return false;
   }
 }
 
