@@ -137,6 +137,22 @@ describe('a guest of the lab', { skip: reason ?? false, timeout: 20 * 60_000 }, 
     assert.notEqual((await vm.run(['cat', '/proc/sys/kernel/random/boot_id'])).stdout, before);
   });
 
+  it('sets a machine up once and starts every other one from there', async () => {
+    let setUps = 0;
+    const prepare = {
+      recipe: 'smoke test',
+      async setUp(machine: Guest) {
+        setUps++;
+        await machine.put('/root/prepared', 'yes');
+      },
+    };
+    await (await bootGuest({ prepare }))[Symbol.asyncDispose]();
+    const first = setUps; // 0 when an earlier run has left its state in the cache
+    await using other = await bootGuest({ prepare });
+    assert.equal((await other.run(['cat', '/root/prepared'])).stdout, 'yes');
+    assert.equal(setUps, first);
+  });
+
   it('leaves nothing behind', async () => {
     const other = await bootGuest();
     const names = async () =>
