@@ -1,6 +1,7 @@
 #!/bin/sh
-# Run in a mount namespace of its own: puts itself into the container's own cgroups, mounts the writable layer over
-# the tree and becomes systemd-nspawn. Everything that is mounted here ends with the namespace.
+# PID 1 of a pid and mount namespace of its own: puts itself into the container's own cgroups, mounts the writable
+# layer over the tree and runs systemd-nspawn. All processes and mounts end with it: a container's PID 1 would outlive
+# a killed systemd-nspawn otherwise.
 # usage: nspawn-start.sh CGROUP TREE FOLDER NSPAWN-ARGUMENT...
 set -eu
 group=$1 tree=$2 folder=$3
@@ -11,4 +12,4 @@ for procs in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/systemd/cgroup.procs /sy
   echo $$ > "${procs%/*}/$group/cgroup.procs"
 done
 mount -t overlay overlay -o "lowerdir=$tree,upperdir=$folder/upper,workdir=$folder/work" "$folder/root"
-exec systemd-nspawn --directory="$folder/root" "$@"
+systemd-nspawn --directory="$folder/root" "$@"

@@ -237,7 +237,7 @@ export class Container implements AsyncDisposable {
     const nspawn = this.#nspawn;
     if (nspawn !== undefined) {
       // PID 1 takes every process of the container with it, and systemd-nspawn ends by itself then.
-      const [leader] = existsSync(`/proc/${nspawn.pid}`) ? childrenOf(nspawn.pid) : [];
+      const leader = leaderUnder(nspawn.pid);
       if (leader !== undefined) process.kill(leader, 'SIGKILL');
       else await nspawn.stop();
       await within(20_000, 'the end of the container', nspawn.ended);
@@ -248,7 +248,16 @@ export class Container implements AsyncDisposable {
 
   async #launch(): Promise<void> {
     this.#cut = false;
-    const alone = ['unshare', '--mount', '--propagation', 'private'];
+    const alone = [
+      'unshare',
+      '--mount',
+      '--propagation',
+      'private',
+      '--pid',
+      '--mount-proc',
+      '--fork',
+      '--kill-child',
+    ];
     const script = fileURLToPath(new URL('nspawn-start.sh', import.meta.url));
     const group = groupOf(this.#folder);
     const argv = [...alone, script, group, this.#tree, this.#folder, ...(await this.#nspawnArguments())];
@@ -294,9 +303,8 @@ export class Container implements AsyncDisposable {
     }
   }
 
-  /** PID 1 is the one child of systemd-nspawn. */
   #findLeader(): number {
-    const leader = childrenOf(this.#nspawn?.pid ?? 0)[0];
+    const leader = this.#nspawn && leaderUnder(this.#nspawn.pid);
     if (leader === undefined) throw new Error('lab: the container has no PID 1');
     return leader;
   }
@@ -334,8 +342,16 @@ function endInside(nsenter: ChildProcess): void {
   for (const pid of childrenOf(nsenter.pid)) process.kill(pid, 'SIGKILL');
 }
 
+/** The container's PID 1, below unshare, nspawn-start.sh and systemd-nspawn, which have one child each. */
+function leaderUnder(unshare: number): number | undefined {
+  let pid: number | undefined = unshare;
+  for (let depth = 0; depth < 3 && pid !== undefined; depth++) pid = childrenOf(pid)[0];
+  return pid;
+}
+
 function childrenOf(pid: number): number[] {
-  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
+  const path = `/proc/${pid}/task/${pid}/children`;
+  const text = existsSync(path) ? readFileSync(path, 'utf8') : '';
   return text
     .split(' ')
     .map(Number)
