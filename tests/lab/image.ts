@@ -40,6 +40,9 @@ const masked = [
   ...['drm', 'loop', 'dm_mod', 'fuse', 'configfs'].map((name) => `modprobe@${name}.service`),
 ];
 
+/** Masked in the tree for the container's sake; here the kernel has them and the servers need them. */
+const unmasked = ['run-rpc_pipefs.mount', 'proc-fs-nfsd.mount'];
+
 const agentUnit = [
   '[Unit]\nDescription=runs what the lab asks for\nDefaultDependencies=no\nAfter=sysinit.target dbus.socket',
   '[Service]\nExecStart=/usr/local/bin/node --disable-warning=ExperimentalWarning /usr/local/lib/lab/agent.ts',
@@ -69,6 +72,7 @@ export async function guestImage(): Promise<GuestImage> {
     node: process.version,
     files,
     masked,
+    unmasked,
     diskSize,
     rootModules,
   };
@@ -106,6 +110,7 @@ async function addFiles(root: string): Promise<void> {
   }
   const units = join(root, 'etc/systemd/system');
   for (const unit of masked) await symlink('/dev/null', join(units, unit));
+  for (const unit of unmasked) await symlink(`/lib/systemd/system/${unit}`, join(units, unit));
   await mkdir(join(units, 'multi-user.target.wants'));
   await symlink('../lab-agent.service', join(units, 'multi-user.target.wants/lab-agent.service'));
   await mkdir(join(root, 'usr/local/lib/lab'), { recursive: true });
