@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { labAvailable } from './available.ts';
-import { labCache } from './cache.ts';
 import { deferred, within } from './deadline.ts';
 import { bootGuest, type Guest } from './guest.ts';
+import { ownRuns } from './runs.ts';
 import { makeStick } from './sticks.ts';
 
 const reason = await labAvailable('guest');
@@ -155,11 +155,9 @@ describe('a guest of the lab', { skip: reason ?? false, timeout: 20 * 60_000 }, 
 
   it('leaves nothing behind', async () => {
     const other = await bootGuest();
-    const names = async () =>
-      (await readdir(join(labCache(), 'run'))).filter((name) => name.startsWith('vm-'));
-    const before = await names();
+    const before = await ownRuns();
     await other[Symbol.asyncDispose]();
-    assert.equal((await names()).length, before.length - 1);
+    assert.equal((await ownRuns()).length, before.length - 1);
   });
 });
 

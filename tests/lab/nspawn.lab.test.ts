@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { labAvailable } from './available.ts';
-import { labCache } from './cache.ts';
 import { bootContainer, type Container } from './nspawn.ts';
+import { ownRuns } from './runs.ts';
 
 const reason = await labAvailable('container');
 
@@ -93,7 +93,7 @@ describe('a container of the lab', { skip: reason ?? false, timeout: 15 * 60_000
   });
 
   it('says when it has powered off, and leaves nothing behind', async () => {
-    const runs = async () => (await readdir(join(labCache(), 'run'))).length;
+    const runs = async () => (await ownRuns()).length;
     const before = await runs();
     const other = await bootContainer();
     const leader = other.leader;

@@ -21,6 +21,17 @@ export async function makeRunFolder(kind: string): Promise<string> {
   return folder;
 }
 
+/** The machines that this process has and has not disposed of. */
+export async function ownRuns(): Promise<string[]> {
+  const base = join(labCache(), 'run');
+  const mine: string[] = [];
+  for (const name of await readdir(base)) {
+    const owner = await readFile(join(base, name, 'owner'), 'utf8').catch(() => '');
+    if (Number.parseInt(owner, 10) === process.pid) mine.push(name);
+  }
+  return mine;
+}
+
 /** Removes a machine's folder and the cgroups named after it; its processes are gone by then. */
 export async function removeRunFolder(folder: string): Promise<void> {
   for (const hierarchy of hierarchies) await removeGroup(join(hierarchy, groupOf(folder)));
