@@ -1,6 +1,6 @@
 import type { Caller } from '#api/caller.ts';
 import { fault } from '#api/errors.ts';
-import type { Answer, Call, OperationSpec, PlanAnswer, RawAnswer } from '#api/operation.ts';
+import type { Answer, Call, DryRun, OperationSpec, PlanAnswer, RawAnswer } from '#api/operation.ts';
 import { type Handlers, type OperationName, specOf } from '#api/operations.ts';
 import type { NodeState } from '#api/states.ts';
 import { type Envelope, errorEnvelope } from '#http/envelope.ts';
@@ -123,8 +123,8 @@ export class Pipeline {
   /** A retry under its Idempotency-Key gets its first answer whatever the state is by now; an act has to pass the gate. */
   async #gated(request: IncomingCall, spec: OperationSpec, input: unknown, call: Call) {
     const refused = refusalByState(request.operation, this.#options.state());
-    if (refused !== undefined) throw refused;
-    return await this.#answer(request, spec, input, call);
+    if (refused !== undefined && !call.dryRun) throw refused;
+    return await this.#answer(request, spec, input, call, refused);
   }
 
   async #answer(
@@ -132,12 +132,14 @@ export class Pipeline {
     spec: OperationSpec,
     input: unknown,
     call: Call,
+    forbidden: Error | undefined,
   ): Promise<{ sent: FirstAnswer; kept: FirstAnswer; raw?: RawAnswer }> {
     const handler = this.#options.handlers[request.operation] as (input: unknown, call: Call) => unknown;
     const reply = (await handler(input, call)) as Answer<unknown> | PlanAnswer | RawAnswer;
     if ('raw' in reply) return { sent: noAnswer, kept: noAnswer, raw: reply };
     if ('plan' in reply) {
-      const sent = serialise({ code: 200, message: 'nothing was changed', data: reply.plan });
+      const plan = withGate(reply.plan, forbidden);
+      const sent = serialise({ code: 200, message: 'nothing was changed', data: plan });
       return { sent, kept: sent };
     }
     if (!call.dryRun) this.#audit(request, spec, call.caller, 'done', jobIdOf(reply.data));
@@ -152,6 +154,13 @@ export class Pipeline {
     if (spec.method === 'GET' || request.operation === 'system.checkJws') return;
     this.#options.audit({ caller, operation: request.operation, outcome, jobId, detail: undefined });
   }
+}
+
+/** A dry run does not stop at the gate: that the state forbids it is a verdict like the others. */
+function withGate(plan: DryRun, forbidden: Error | undefined): DryRun {
+  const reason = forbidden?.message ?? 'the state of the node allows it';
+  const gate = { name: 'state', ok: forbidden === undefined, reason };
+  return { ...plan, allowed: plan.allowed && gate.ok, preconditions: [gate, ...plan.preconditions] };
 }
 
 const noAnswer: FirstAnswer = { status: 200, body: '' };

@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { DryRun } from '#api/operation.ts';
+import { operationNames, specOf } from '#api/operations.ts';
+import { askAsRoot, startDaemonProcess } from '../support/daemon-process.ts';
+import { InstallNode } from '../support/install-node.ts';
+
+const bodies: Record<string, unknown> = {
+  'command.install': { username: 'alice' },
+  'command.changeHost': { ip: '10.0.0.1' },
+  'system.setHostsFile': { items: [{ ip: '10.0.0.1', host: 'a.example' }] },
+  'owner.transfer': {
+    name: 'bob@example.com',
+    did: 'did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK',
+  },
+};
+
+test('a dry run prints steps and verdicts for every operation that has one, and changes nothing', async () => {
+  const node = new InstallNode();
+  await using daemon = await node.start();
+  const before = (await askAsRoot(daemon, 'GET', '/jobs')).json.data;
+  for (const name of operationNames) {
+    const { method, path, dryRun } = specOf(name);
+    if (dryRun !== true) continue;
+    const reply = await askAsRoot(daemon, method, `${path}?dryRun=true`, bodies[name]);
+    assert.equal(reply.status, 200, `${name}: ${reply.text}`);
+    const plan = reply.json.data as DryRun;
+    assert.equal(typeof plan.allowed, 'boolean', name);
+    assert.equal(
+      plan.allowed,
+      plan.preconditions.every(({ ok }) => ok),
+      `${name}: ${reply.text}`,
+    );
+    assert.ok(plan.steps.length > 0 || !plan.allowed, `${name}: ${reply.text}`);
+  }
+  assert.deepEqual((await askAsRoot(daemon, 'GET', '/jobs')).json.data, before);
+  assert.equal((await node.status()).terminusState, 'not-installed');
+  assert.equal(node.left('starts').length, 0);
+});
+
+test('a dry run in a state that forbids the act says so as a verdict', async () => {
+  await using daemon = await startDaemonProcess();
+  const { json } = await askAsRoot(daemon, 'POST', '/command/uninstall?dryRun=true');
+  const plan = json.data as DryRun;
+  assert.equal(plan.allowed, false);
+  const state = plan.preconditions.find(({ name }) => name === 'state');
+  assert.equal(state?.ok, false);
+  assert.match(state?.reason ?? '', /not-installed|checking/);
+});
+
+test('who asks for a dry run where there is none does not get the act', async () => {
+  await using daemon = await startDaemonProcess();
+  const reply = await askAsRoot(daemon, 'DELETE', '/jobs/x?dryRun=true');
+  assert.equal(reply.status, 400);
+  assert.equal(reply.json.error?.['field'], 'dryRun');
+});
