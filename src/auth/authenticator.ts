@@ -60,11 +60,16 @@ interface Standing {
 /** The answers of these are the same for everybody: no proof is looked at, so that a bad one breaks nothing and none is spent. */
 const sameForAll: readonly OperationName[] = [
   'system.status',
-  'system.interfaces',
   'system.live',
   'system.openapi',
   'system.docs',
 ];
+
+function isSameForAll({ operation, target }: ProofRequest): boolean {
+  // Only who has proved something makes the node measure; without the query the list is the same for everybody.
+  if (operation === 'system.interfaces') return !target.includes('?');
+  return sameForAll.includes(operation);
+}
 
 const forwardingHeaders = [
   'forwarded',
@@ -105,7 +110,7 @@ export class Authenticator {
   async classify(request: ProofRequest, signal: AbortSignal): Promise<Caller> {
     if (request.transport === 'socket') return { class: 'root', proof: 'socket' };
     const address = plainAddress(request.remoteAddress);
-    if (sameForAll.includes(request.operation)) return { class: 'public', proof: 'none', address };
+    if (isSameForAll(request)) return { class: 'public', proof: 'none', address };
     const signature = request.header('x-signature');
     if (signature !== undefined && isMeantAsSignature(signature)) {
       return this.#bySignature(signature, request, address, signal);
