@@ -1,7 +1,7 @@
 # Sourced by ./run and ./test: what they need of a machine, and how it gets there.
 
 # Any Node with npm can fetch the Node that the project pins.
-need_node() {
+need_npm() {
   command -v npm >/dev/null 2>&1 && return
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "beosd: installing nodejs and npm with apt" >&2
@@ -21,25 +21,32 @@ pinned_node() {
   esac
 }
 
-# need_packages DIR runtime|all: npm ci, unless the lock file has not changed since the last one.
+# need_packages DIR runtime|all: npm ci, unless the lock file has not changed since the last one. An installation without a
+# lock file brought its Node along.
 need_packages() {
   pinned_node "$1"
-  lock=$(cksum <"$1/package-lock.json")
-  stamp="$1/node_modules/.beosd-$2"
-  if [ -x "$node" ] && { [ "$(cat "$stamp" 2>/dev/null)" = "$lock" ] || [ "$(cat "$1/node_modules/.beosd-all" 2>/dev/null)" = "$lock" ]; }; then
-    return
+  if [ -x "$node" ]; then
+    [ -e "$1/package-lock.json" ] || return 0
+    lock=$(cksum <"$1/package-lock.json")
+    for stamp in "$2" all; do
+      [ "$(cat "$1/node_modules/.beosd-$stamp" 2>/dev/null)" = "$lock" ] && return
+    done
   fi
+  need_npm
+  lock=$(cksum <"$1/package-lock.json")
   echo "beosd: installing the pinned packages" >&2
   omit=
   [ "$2" = all ] || omit=--omit=dev
   (cd "$1" && npm ci $omit --no-audit --no-fund --ignore-scripts --loglevel=error >&2)
-  printf '%s' "$lock" >"$stamp"
+  printf '%s' "$lock" >"$1/node_modules/.beosd-$2"
 }
 
-# need_bundle DIR: dist/ from the sources, cached by their content.
+# need_bundle DIR: dist/ from the sources, cached by their content. An installation without sources brought its bundle along.
 need_bundle() {
+  [ -d "$1/src" ] || return 0
   want=$(cd "$1" && find bin src scripts/bundle.ts package-lock.json -type f ! -name '*.test.ts' -print0 | LC_ALL=C sort -z | xargs -0 cat | cksum)
   [ "$(cat "$1/dist/.content" 2>/dev/null)" = "$want" ] && return
+  rm -rf "$1/dist/.cache"
   "$node" "$1/scripts/bundle.ts" >&2
   printf '%s' "$want" >"$1/dist/.content"
 }
