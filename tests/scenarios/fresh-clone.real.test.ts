@@ -56,7 +56,12 @@ interface Start {
 async function start(folder: string, env: NodeJS.ProcessEnv, withinMs: number): Promise<Start> {
   const began = performance.now();
   const stdio = ['ignore', 'pipe', 'pipe'] as const;
-  const child = spawn('./run', ['--port', '0'], { cwd: folder, env, stdio: [...stdio], detached: true });
+  const child = spawn(join(folder, 'run'), ['--port', '0'], {
+    cwd: folder,
+    env,
+    stdio: [...stdio],
+    detached: true,
+  });
   const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
   const output = new Output(child);
   const late = setTimeout(() => endGroup(child), withinMs);
