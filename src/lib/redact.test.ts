@@ -25,3 +25,19 @@ test('an ordinary line stays as it is', () => {
     assert.equal(redact(line), line);
   }
 });
+
+test('takes time in proportion to the line, whatever the line repeats', () => {
+  for (const piece of ['a.', 'password', 'eyJ-', 'eyJ', 'token is ', 'eyJa.', 'bearer ', 'a']) {
+    const line = piece.repeat(Math.floor((256 * 1024) / piece.length));
+    const began = performance.now();
+    redact(line);
+    const took = performance.now() - began;
+    assert.ok(took < 2000, `${piece}…: ${Math.round(took)} ms`);
+  }
+});
+
+test('takes out a signature that is glued to other text', () => {
+  assert.equal(redact('x-eyJhbGciOiJFZERTQSJ9.eyJuYW1lIjoiYSJ9.c2ln end'), '[redacted] end');
+  assert.equal(redact('mytoken.of.k3s=K10abc'), 'mytoken.of.k3s=[redacted]');
+  assert.equal(redact('see app.v2.example.com'), 'see app.v2.example.com');
+});
