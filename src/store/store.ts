@@ -93,6 +93,8 @@ export class Store {
   readonly #now: () => number;
   #db: Database;
   #health: StoreHealth;
+  /** While in memory: it began with all that the disk holds, so that what is missing in it was removed on purpose. */
+  #knowsAll = false;
 
   constructor(folder: string, now: () => number) {
     this.#folder = folder;
@@ -144,7 +146,7 @@ export class Store {
     try {
       file = this.#openFile();
       const disk = file;
-      disk.transaction(() => copyTables(memory, disk));
+      disk.transaction(() => (this.#knowsAll ? replaceTables(memory, disk) : mergeTables(memory, disk)));
     } catch (error) {
       file?.close();
       this.#health = { ...this.#health, durable: false, reason: causeChain(error) };
@@ -189,7 +191,8 @@ export class Store {
 
   #openMemory(reason: string, historyLostAt: number): Database {
     const db = prepared(new DatabaseSync(':memory:'));
-    if (this.#readInto(db)) {
+    this.#knowsAll = this.#readInto(db);
+    if (this.#knowsAll) {
       this.#health = { ...this.#health, durable: false, reason };
       return db;
     }
@@ -206,11 +209,12 @@ export class Store {
     // Without its -shm a WAL database opens on a read-only disk only as immutable (https://www.sqlite.org/wal.html#readonly).
     const immutable = pathToFileURL(path);
     immutable.searchParams.set('immutable', '1');
-    for (const place of [path, immutable]) {
+    // Immutable means without the log beside it: what was committed last may stand only there.
+    for (const place of sizeOf(`${path}-wal`) > 0 ? [path] : [path, immutable]) {
       try {
         const disk = new Database(new DatabaseSync(place, { readOnly: true }));
         try {
-          memory.transaction(() => copyTables(disk, memory));
+          memory.transaction(() => replaceTables(disk, memory));
           return true;
         } finally {
           disk.close();
@@ -226,22 +230,24 @@ export class Store {
     const disk = this.#db;
     const memory = prepared(new DatabaseSync(':memory:'));
     try {
-      memory.transaction(() => copyTables(disk, memory));
+      memory.transaction(() => replaceTables(disk, memory));
       this.#db = memory;
+      this.#knowsAll = true;
       this.#health = { ...this.#health, durable: false, reason };
-      disk.close();
     } catch {
       // Not even readable any more: what was known is gone until the disk is back.
       memory.close();
       this.#db = this.#openMemory(reason, this.#now());
     }
+    disk.close();
   }
 }
 
 class DamagedStore extends Error {}
 
 function openDatabase(path: string): Database {
-  const sqlite = new DatabaseSync(path, { timeout: 2000 });
+  // Everything waits with us, the answer to the phone included: who keeps the store locked for longer is a disk trouble.
+  const sqlite = new DatabaseSync(path, { timeout: 250 });
   try {
     sqlite.exec(
       'PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-512; PRAGMA wal_autocheckpoint=256',
@@ -271,19 +277,35 @@ function prepared(sqlite: DatabaseSync): Database {
   return db;
 }
 
-function copyTables(from: Database, to: Database): void {
-  for (const table of tables) {
-    for (const row of from.all(`SELECT * FROM ${table}`)) {
-      const columns = Object.keys(row);
-      const marks = columns.map(() => '?').join(', ');
-      to.run(
-        `INSERT OR REPLACE INTO ${table} (${columns.join(', ')}) VALUES (${marks})`,
-        ...columns.map((column) => row[column] ?? null),
-      );
-    }
+/** `to` becomes what `from` is: what was removed there (a session that was ended) must not come back. */
+function replaceTables(from: Database, to: Database): void {
+  for (const table of tables) to.run(`DELETE FROM ${table}`);
+  for (const table of tables) copyRows(from, to, table, []);
+  keepSequences(from, to);
+}
+
+/** `from` knew nothing of what `to` holds: both count. Its audit comes last, under new numbers, and overwrites nothing. */
+function mergeTables(from: Database, to: Database): void {
+  for (const table of tables) copyRows(from, to, table, table === 'audit' ? ['id'] : []);
+  keepSequences(from, to, ['audit']);
+}
+
+function copyRows(from: Database, to: Database, table: string, without: readonly string[]): void {
+  for (const row of from.all(`SELECT * FROM ${table}`)) {
+    const columns = Object.keys(row).filter((column) => !without.includes(column));
+    const marks = columns.map(() => '?').join(', ');
+    to.run(
+      `INSERT OR REPLACE INTO ${table} (${columns.join(', ')}) VALUES (${marks})`,
+      ...columns.map((column) => row[column] ?? null),
+    );
   }
+}
+
+/** Numbers that were given out in `from` are not given out again in `to`. */
+function keepSequences(from: Database, to: Database, without: readonly string[] = []): void {
   for (const row of from.all('SELECT name, seq FROM sqlite_sequence')) {
     const name = String(row['name']);
+    if (without.includes(name)) continue;
     to.run('DELETE FROM sqlite_sequence WHERE name = ? AND seq < ?', name, Number(row['seq']));
     if (to.get('SELECT 1 FROM sqlite_sequence WHERE name = ?', name) === undefined) {
       to.run('INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)', name, Number(row['seq']));
@@ -336,6 +358,8 @@ function primaryCode(error: unknown): number | undefined {
 const SQLITE_CORRUPT = 11;
 const SQLITE_NOTADB = 26;
 const diskTrouble = new Set([
+  5 /* BUSY: another process keeps it locked */,
+  6 /* LOCKED */,
   8 /* READONLY */,
   10 /* IOERR */,
   13 /* FULL */,
