@@ -1,6 +1,7 @@
 import { callerLabel } from '#api/caller.ts';
 import { noWorkloads } from '#auth/workloads.ts';
 import { type Access, openAccess, tellOwner } from '#daemon/access.ts';
+import { AuditDoor } from '#daemon/audit-door.ts';
 import type { Config } from '#daemon/config.ts';
 import { type Core, type DaemonPorts, openCore } from '#daemon/core.ts';
 import { allHandlers, type HandlerParts } from '#daemon/handlers.ts';
@@ -10,7 +11,7 @@ import { furnishSandbox } from '#daemon/paths.ts';
 import { clearSocket, socketPath } from '#daemon/socket.ts';
 import { Sources } from '#daemon/sources.ts';
 import { Work } from '#daemon/work.ts';
-import { type AuditLine, Pipeline } from '#http/pipeline.ts';
+import { Pipeline } from '#http/pipeline.ts';
 import { HttpEdge } from '#http/server.ts';
 import { Once } from '#jobs/once.ts';
 import { currentPhase, type JobRecord, toWire } from '#jobs/record.ts';
@@ -97,6 +98,7 @@ function openHttp(parts: HandlerParts): HttpEdge {
   const { observatory, clock, idempotency, storeWatch, log, profile, config } = core;
   const logInternal = (requestId: string, operation: string, error: unknown) =>
     log.error({ requestId, operation, cause: causeChain(error) }, 'a fault of ours');
+  const audits = new AuditDoor(core);
   const pipeline = new Pipeline({
     handlers: allHandlers(parts),
     classify: (request) => classify(access, request),
@@ -108,7 +110,7 @@ function openHttp(parts: HandlerParts): HttpEdge {
       startedSince: (operation, caller, at) => startedSince(runner, operation, caller, at),
     }),
     audit: (line) => {
-      auditCall(core, line);
+      audits.record(line);
       storeWatch.look();
     },
     logInternal,
@@ -170,15 +172,6 @@ function startedSince(runner: JobRunner, operation: string, caller: string, at: 
     .list(50)
     .find((each) => each.operation === operation && who(each.caller) === who(caller));
   return job !== undefined && Date.parse(job.createdAt) >= at ? { jobId: job.id } : undefined;
-}
-
-function auditCall({ audit, clock }: Core, line: AuditLine): void {
-  const { caller, operation, outcome, jobId, detail } = line;
-  audit.append({
-    ...{ at: clock.now(), caller: callerLabel(caller), proof: caller.proof, operation, outcome },
-    ...(jobId === undefined ? {} : { jobId }),
-    ...(detail === undefined ? {} : { detail }),
-  });
 }
 
 function auditEnd({ audit, clock }: Core, job: JobRecord): void {

@@ -18,10 +18,15 @@ export interface AuditRow extends AuditEntry {
 
 /** Entries kept; older ones go, so that nobody can fill the disk by asking. */
 const keptEntries = 100_000;
+/** Of those, refusals of callers who have proved nothing: they push out nothing of anybody else. */
+const keptOfStrangers = 10_000;
+/** Between two looks at how many of them there are. */
+const strangersBetweenTrims = 100;
 
 /** Who did what, when, with which proof, and how it ended. Rows are added and aged out, never changed. */
 export class AuditLog {
   readonly #store: Store;
+  #strangersSinceTrim = 0;
 
   constructor(store: Store) {
     this.#store = store;
@@ -40,6 +45,14 @@ export class AuditLog {
         entry.detail ?? null,
       );
       db.run('DELETE FROM audit WHERE id <= last_insert_rowid() - ?', keptEntries);
+      if (isOfStranger(entry) && ++this.#strangersSinceTrim >= strangersBetweenTrims) {
+        this.#strangersSinceTrim = 0;
+        db.run(
+          `DELETE FROM audit WHERE id IN (
+             SELECT id FROM audit WHERE proof = 'none' AND operation <> 'owner' ORDER BY id DESC LIMIT -1 OFFSET ?)`,
+          keptOfStrangers,
+        );
+      }
     });
   }
 
@@ -54,6 +67,11 @@ export class AuditLog {
     );
     return rows.map(toEntry);
   }
+}
+
+/** Changes of the owner have no proof of their own; the request that made them has. */
+function isOfStranger({ proof, operation }: AuditEntry): boolean {
+  return proof === 'none' && operation !== 'owner';
 }
 
 function toEntry(row: Row): AuditRow {
