@@ -21,10 +21,17 @@ function setUp(dir = mkdtempSync(join(tmpdir(), 'beosd-events-'))) {
   return { dir, store, log, hub };
 }
 
-function reader(hub: EventHub, options: { lastEventId?: string; class?: 'root' | 'public' } = {}) {
+function reader(
+  hub: EventHub,
+  options: { lastEventId?: string; class?: 'root' | 'public'; address?: string } = {},
+) {
   const gone = new AbortController();
   const call: Call = {
-    caller: { class: options.class ?? 'root', proof: options.class === 'public' ? 'none' : 'socket' },
+    caller: {
+      class: options.class ?? 'root',
+      proof: options.class === 'public' ? 'none' : 'socket',
+      ...(options.address === undefined ? {} : { address: options.address }),
+    },
     signal: gone.signal,
     requestId: '1',
     dryRun: false,
@@ -115,4 +122,26 @@ test('the log keeps a bounded number of events', () => {
   for (let n = 0; n < 501; n++) log.append({ type: 'job', data: {} });
   const { oldest, newest } = log.range();
   assert.ok(newest - (oldest ?? 0) <= keptEvents + 500);
+});
+
+test('strangers share some of the places, and one address gets fewer: root and owner always find one', async () => {
+  const { log } = setUp();
+  const hub = new EventHub({ log, clock: new FakeClock(), snapshot: () => ({}) });
+  const stops: (() => Promise<void>)[] = [];
+  const sit = async (address: string) => {
+    const stranger = reader(hub, { class: 'public', address });
+    await stranger.next();
+    stops.push(stranger.stop);
+  };
+  for (let n = 0; n < 16; n++) await sit('192.168.1.66');
+  await assert.rejects(sit('192.168.1.66'), /without a proof/);
+  for (let n = 0; n < 16; n++) await sit(`192.168.1.${100 + n}`);
+  await assert.rejects(sit('192.168.1.67'), /without a proof/);
+  const root = reader(hub);
+  await root.next();
+  await root.stop();
+  for (const stop of stops) await stop();
+  assert.equal(hub.readers, 0);
+  await sit('192.168.1.66');
+  await stops.at(-1)?.();
 });

@@ -12,6 +12,10 @@ export interface EventHubOptions {
   readonly maxReaders?: number;
 }
 
+/** Who has proved nothing shares so many places, and gets so many of them from one address: the owner always finds one. */
+const placesOfStrangers = 32;
+const placesOfOneAddress = 16;
+
 const batch = 200;
 /** A comment this often keeps proxies and the client's timers calm, ms. */
 const heartbeatMs = 20_000;
@@ -24,6 +28,8 @@ const heartbeatMs = 20_000;
 export class EventHub {
   readonly #options: EventHubOptions;
   readonly #wakers = new Set<() => void>();
+  /** Strangers by address. */
+  readonly #strangers = new Map<string, number>();
   #readers = 0;
 
   constructor(options: EventHubOptions) {
@@ -47,11 +53,28 @@ export class EventHub {
       throw fault('too_many_requests', 'Too many readers of events.', { retryAfter: 10 });
     }
     const everything = ['root', 'owner', 'workload', 'peer'].includes(call.caller.class);
-    return { raw: this.#read(call, everything), contentType: 'text/event-stream; charset=utf-8' };
+    const from = everything ? undefined : (call.caller.address ?? '');
+    if (from !== undefined && !this.#hasPlaceFor(from)) {
+      throw fault('too_many_requests', 'Too many readers of events without a proof.', { retryAfter: 10 });
+    }
+    return { raw: this.#read(call, everything, from), contentType: 'text/event-stream; charset=utf-8' };
   }
 
-  async *#read(call: Call, everything: boolean): AsyncGenerator<string> {
-    this.#readers++;
+  #hasPlaceFor(address: string): boolean {
+    const all = [...this.#strangers.values()].reduce((sum, count) => sum + count, 0);
+    return all < placesOfStrangers && (this.#strangers.get(address) ?? 0) < placesOfOneAddress;
+  }
+
+  #count(from: string | undefined, by: 1 | -1): void {
+    this.#readers += by;
+    if (from === undefined) return;
+    const left = (this.#strangers.get(from) ?? 0) + by;
+    if (left === 0) this.#strangers.delete(from);
+    else this.#strangers.set(from, left);
+  }
+
+  async *#read(call: Call, everything: boolean, from: string | undefined): AsyncGenerator<string> {
+    this.#count(from, 1);
     const reader = new Waiter();
     this.#wakers.add(reader.wake);
     const stop = () => reader.wake();
@@ -72,7 +95,7 @@ export class EventHub {
       clearInterval(beat);
       call.signal.removeEventListener('abort', stop);
       this.#wakers.delete(reader.wake);
-      this.#readers--;
+      this.#count(from, -1);
     }
   }
 
