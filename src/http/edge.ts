@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { isIP } from 'node:net';
+import { isIP, type Socket } from 'node:net';
 import { fault } from '#api/errors.ts';
 import { errorEnvelope } from '#http/envelope.ts';
 import type { Fault } from '#lib/fault.ts';
@@ -10,14 +10,41 @@ export const limits = {
   headerBytes: 16 * 1024,
   /** To send a whole request, ms. */
   requestMs: 10_000,
+  /** Of the 1024 that a listener has: one guest cannot take them all, and lock out the phone. */
+  connectionsOfOneAddress: 256,
 } as const;
+
+/** Counts connections by the address that they come from; one too many is closed at once. */
+export class Places {
+  readonly #most: number;
+  readonly #taken = new Map<string, number>();
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  readonly take = (socket: Pick<Socket, 'remoteAddress' | 'destroy' | 'once'>): void => {
+    const address = socket.remoteAddress ?? '';
+    const taken = this.#taken.get(address) ?? 0;
+    if (taken >= this.#most) {
+      socket.destroy();
+      return;
+    }
+    this.#taken.set(address, taken + 1);
+    socket.once('close', () => {
+      const left = (this.#taken.get(address) ?? 1) - 1;
+      if (left === 0) this.#taken.delete(address);
+      else this.#taken.set(address, left);
+    });
+  };
+}
 
 /**
  * Refuses what a browser on a foreign page, or a name that was rebound to our address, would send. Before routing.
  * On the unix socket there is no browser, and no host.
  */
 export function refusalAtTheEdge(request: IncomingMessage, ownNames: ReadonlySet<string>): Fault | undefined {
-  const host = request.headers.host;
+  const host = addressedTo(request);
   const name = host === undefined ? undefined : hostName(host);
   if (name === undefined || !(isIP(name) !== 0 || name === 'localhost' || ownNames.has(name))) {
     return fault(
@@ -30,6 +57,12 @@ export function refusalAtTheEdge(request: IncomingMessage, ownNames: ReadonlySet
     return fault('origin_refused', 'Requests from web pages of other origins are refused.');
   }
   return undefined;
+}
+
+/** A target in absolute form says itself whom it is for, whatever Host says (RFC 9112 §3.2.2). */
+function addressedTo({ url = '', headers }: IncomingMessage): string | undefined {
+  if (url.startsWith('/') || url === '*') return headers.host;
+  return /^https?:\/\/([^/?#]*)/i.exec(url)?.[1];
 }
 
 /** The name in a Host header, lower case, without port, brackets and final dot; undefined when it is none. */

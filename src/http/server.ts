@@ -10,7 +10,7 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { fault } from '#api/errors.ts';
 import type { RawAnswer } from '#api/operation.ts';
 import { type OperationName, operationNames, specOf } from '#api/operations.ts';
-import { limits, refusalAtTheEdge, sendFault, sendJson } from '#http/edge.ts';
+import { limits, Places, refusalAtTheEdge, sendFault, sendJson } from '#http/edge.ts';
 import { errorEnvelope } from '#http/envelope.ts';
 import type { Outgoing, Pipeline } from '#http/pipeline.ts';
 import { plainAddress } from '#lib/net.ts';
@@ -35,6 +35,7 @@ export class HttpEdge {
   readonly #options: HttpOptions;
   readonly #app: FastifyInstance;
   readonly #servers: Server[] = [];
+  readonly #places = new Places(limits.connectionsOfOneAddress);
   readonly #closing = new AbortController();
   /** Requests that came over the unix socket; the kernel has checked who may connect to it. */
   readonly #onSocket = new WeakSet<IncomingMessage>();
@@ -75,6 +76,7 @@ export class HttpEdge {
       listener,
     );
     server.maxConnections = 1024;
+    if (at.socket === undefined) server.on('connection', this.#places.take);
     server.on('clientError', answerClientError);
     this.#servers.push(server);
     await new Promise<void>((resolve, reject) => {
@@ -237,6 +239,8 @@ function answerClientError(error: Error & { code?: string }, socket: import('nod
     socket.destroy();
     return;
   }
+  // Ended is not enough: who never closes its side would keep its place among the connections for good.
+  socket.once('finish', () => socket.destroy());
   const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
   const late = error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
   const status = tooLarge
