@@ -165,6 +165,46 @@ export const errorCatalogue = {
     meaning: 'The name of the signer could not be looked up.',
     remedy: 'Check the internet connection of the node, or use a key made by `beosctl key new`.',
   },
+  runtime_unavailable: {
+    status: 503,
+    meaning: 'The container runtime did not answer on its socket.',
+    remedy: 'See `systemctl status containerd` (or k3s); GET /readyz tells when it is back.',
+  },
+  runtime_config_damaged: {
+    status: 503,
+    meaning: 'A configuration file of the container runtime cannot be read.',
+    remedy: 'Correct the file that the message names; `containerd config dump` shows the place.',
+  },
+  file_not_written: {
+    status: 503,
+    meaning: 'A file of the system could not be written; what stood there is unchanged.',
+    remedy: 'Free space, or mount the filesystem that the message names writable.',
+  },
+  runtime_rolled_back: {
+    status: 503,
+    meaning: 'The runtime did not answer with its new configuration, so the old one was put back.',
+    remedy: 'Read the log of the runtime; the message says what was tried.',
+  },
+  image_in_use: {
+    status: 409,
+    meaning: 'The image is used or protected.',
+    remedy: 'Stop what the message names first, or leave the image.',
+  },
+  images_not_judged: {
+    status: 503,
+    meaning: 'It is not known which images this node still needs, so none is removed.',
+    remedy: 'Wait until the cluster answers; GET /system/conditions says what is missing.',
+  },
+  mirror_managed: {
+    status: 409,
+    meaning: 'The mirrors of this registry are kept by k3s, which would overwrite the change.',
+    remedy: 'Edit /etc/rancher/k3s/registries.yaml and restart k3s.',
+  },
+  mirror_unreachable: {
+    status: 422,
+    meaning: 'An endpoint did not answer as a registry.',
+    remedy: 'Correct the endpoint, or send the request without requireReachable.',
+  },
   systemd_unavailable: {
     status: 503,
     meaning: 'The system manager of the machine did not answer.',

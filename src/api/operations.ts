@@ -1,5 +1,6 @@
 import { accessOperations } from '#api/access.ts';
 import { commandOperations } from '#api/command.ts';
+import { containerdOperations } from '#api/containerd.ts';
 import { jobOperations } from '#api/jobs.ts';
 import type { Handler, OperationSpec } from '#api/operation.ts';
 import { systemOperations } from '#api/system.ts';
@@ -8,6 +9,7 @@ import { systemOperations } from '#api/system.ts';
 export const operations = {
   ...accessOperations,
   ...commandOperations,
+  ...containerdOperations,
   ...jobOperations,
   ...systemOperations,
 } as const satisfies Record<string, OperationSpec>;

@@ -3,6 +3,7 @@ import { noWorkloads } from '#auth/workloads.ts';
 import { type Access, openAccess, tellOwner } from '#daemon/access.ts';
 import { AuditDoor } from '#daemon/audit-door.ts';
 import type { Config } from '#daemon/config.ts';
+import { lookAfter, openContainers } from '#daemon/containers.ts';
 import { type Core, type DaemonPorts, openCore } from '#daemon/core.ts';
 import { allHandlers, type HandlerParts } from '#daemon/handlers.ts';
 import { version } from '#daemon/identity.ts';
@@ -45,7 +46,8 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   const access = openAccess({ ...core, workloads: noWorkloads, signal: core.stopping.signal });
   const work = new Work({ ...core, owners: access.owners, bindHost: (ip) => sources.hostsFile.bind(ip) });
   const runner = openRunner(core, work);
-  const http = openHttp({ core, access, sources, work, runner });
+  const containers = openContainers(core);
+  const http = openHttp({ core, access, sources, work, runner, containers });
   sources.start();
   tellOwner(access.owners, observatory);
   core.storeWatch.look();
@@ -54,6 +56,7 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   const port = await listen(http, config, socket);
   work.sweep(core.journal.open());
   runner.resume();
+  lookAfter(containers, core);
   bus.onAvailability((available, reason) => observatory.update({ bus: { available, reason } }));
   sources.listen().catch((error: unknown) => onError('the network source', error));
   log.info({ version, port, sandbox: config.sandbox, profile: config.profile }, 'beosd serves');
@@ -61,6 +64,7 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
     core.stopping.abort();
     sources.stop();
     await Promise.all([http.close(), runner.stop()]);
+    containers.close();
     await bus.close();
     core.store.close();
     log.info({}, 'beosd has stopped');

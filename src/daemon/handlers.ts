@@ -1,5 +1,6 @@
 import type { Handlers } from '#api/operations.ts';
 import { authHandlers } from '#auth/handlers.ts';
+import type { ContainerdService } from '#containerd/service.ts';
 import type { Access } from '#daemon/access.ts';
 import type { Core } from '#daemon/core.ts';
 import { version } from '#daemon/identity.ts';
@@ -20,11 +21,12 @@ export interface HandlerParts {
   readonly sources: Sources;
   readonly work: Work;
   readonly runner: JobRunner;
+  readonly containers: ContainerdService;
 }
 
 /** One handler for each operation of the contract; a missing one does not compile. */
 export function allHandlers(parts: HandlerParts): Handlers {
-  const { core, access, work, runner } = parts;
+  const { core, access, work, runner, containers } = parts;
   const { clock, files, events, nodeId } = core;
   return {
     ...authHandlers({ clock, nodeId, ...access }),
@@ -32,6 +34,7 @@ export function allHandlers(parts: HandlerParts): Handlers {
     ...ofSystem(parts),
     ...ofNetwork(parts),
     ...work.handlers(runner),
+    ...containers.handlers,
     ...openApiHandlers(version),
   };
 }

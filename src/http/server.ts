@@ -46,7 +46,7 @@ export class HttpEdge {
       logger: false,
       bodyLimit: limits.bodyBytes,
       exposeHeadRoutes: false,
-      routerOptions: { maxParamLength: 12_000 },
+      routerOptions: { maxParamLength: 12_000, ignoreTrailingSlash: true },
       frameworkErrors: (error, request, reply) => this.#failed(error, request, reply),
     });
     this.#app.removeAllContentTypeParsers();

@@ -29,6 +29,7 @@ export const migrations: readonly string[] = [
    CREATE TABLE sessions (
      token_hash TEXT PRIMARY KEY, name TEXT NOT NULL, address TEXT NOT NULL, expires_at INTEGER NOT NULL
    ) WITHOUT ROWID;`,
+  `CREATE TABLE image_use (image_id TEXT PRIMARY KEY, last_used_at INTEGER NOT NULL) WITHOUT ROWID;`,
 ];
 
 /** Tables that move to memory and back while the disk cannot be written; a new table is added here with its step. */
@@ -41,4 +42,5 @@ export const tables = [
   'did_cache',
   'idempotency',
   'sessions',
+  'image_use',
 ] as const;

@@ -49,6 +49,10 @@ function ready({ state, because, facts }: Snapshot, caller: Caller) {
     ...(facts.store.durable
       ? []
       : [`the store cannot be written: ${facts.store.reason ?? 'unknown reason'}`]),
+    ...Object.values(facts.reported)
+      .flat()
+      .filter(({ code }) => code === 'runtime_unavailable')
+      .map(({ message }) => message),
   ];
   const isReady = reasons.length === 0;
   return {

@@ -9,10 +9,18 @@ const bodies: Record<string, unknown> = {
   'command.install': { username: 'alice' },
   'command.changeHost': { ip: '10.0.0.1' },
   'system.setHostsFile': { items: [{ ip: '10.0.0.1', host: 'a.example' }] },
+  'containerd.setMirror': { endpoint: ['https://mirror.example'] },
   'owner.transfer': {
     name: 'bob@example.com',
     did: 'did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK',
   },
+};
+
+/** Paths with parameters, as a client fills them in. */
+const paths: Record<string, string> = {
+  'containerd.setMirror': '/containerd/registry/mirrors/docker.io',
+  'containerd.deleteMirror': '/containerd/registry/mirrors/docker.io',
+  'containerd.deleteImage': '/containerd/images/nginx:1',
 };
 
 test('a dry run prints steps and verdicts for every operation that has one, and changes nothing', async () => {
@@ -22,7 +30,7 @@ test('a dry run prints steps and verdicts for every operation that has one, and 
   for (const name of operationNames) {
     const { method, path, dryRun } = specOf(name);
     if (dryRun !== true) continue;
-    const reply = await askAsRoot(daemon, method, `${path}?dryRun=true`, bodies[name]);
+    const reply = await askAsRoot(daemon, method, `${paths[name] ?? path}?dryRun=true`, bodies[name]);
     assert.equal(reply.status, 200, `${name}: ${reply.text}`);
     const plan = reply.json.data as DryRun;
     assert.equal(typeof plan.allowed, 'boolean', name);

@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ConfigRefused, readRegistryConfig, switchToCertsDir } from '#containerd/config-toml.ts';
+import { k3sMirrors } from '#containerd/k3s.ts';
+
+const debian = `version = 2
+
+[plugins]
+  [plugins."io.containerd.grpc.v1.cri"]
+    [plugins."io.containerd.grpc.v1.cri".cni]
+      bin_dir = "/usr/lib/cni"
+      conf_dir = "/etc/cni/net.d"
+  [plugins."io.containerd.internal.v1.opt"]
+    path = "/var/lib/containerd/opt"
+`;
+
+const version3 = `version = 3
+root = '/var/lib/containerd'
+oom_score = 0
+
+[plugins]
+  [plugins.'io.containerd.cri.v1.images']
+    snapshotter = 'overlayfs'
+
+    [plugins.'io.containerd.cri.v1.images'.pinned_images]
+      sandbox = 'registry.k8s.io/pause:3.10'
+
+    [plugins.'io.containerd.cri.v1.images'.registry]
+      config_path = ''
+
+  [plugins.'io.containerd.cri.v1.runtime']
+    max_concurrent = 9223372036854775807
+    ratio = 1.0
+`;
+
+const inline = `# the machine of a person who likes comments
+version = 2   # two
+
+[plugins]
+  [plugins."io.containerd.grpc.v1.cri"]
+    sandbox_image = "a/pause:1" # keep
+    [plugins."io.containerd.grpc.v1.cri".registry]
+      [plugins."io.containerd.grpc.v1.cri".registry.mirrors]
+        [plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]
+          endpoint = ["https://m1", "http://m2:5000"]
+        [plugins."io.containerd.grpc.v1.cri".registry.mirrors."*"]
+          endpoint = ["https://all"]
+      [plugins."io.containerd.grpc.v1.cri".registry.configs."m2:5000".tls]
+        insecure_skip_verify = true
+        ca_file = "/ca.pem"
+      [plugins."io.containerd.grpc.v1.cri".registry.configs."m2:5000".auth]
+        username = "u"
+      [plugins."io.containerd.grpc.v1.cri".registry.configs."private".tls]
+        cert_file = "/c.pem"
+        key_file = "/k.pem"
+  # somebody else's
+  [plugins."io.foreign.v9.thing"]
+    x = 0x10 # sixteen
+    when = 1979-05-27T07:32:00Z
+    list = [ 1,
+      2, ]
+`;
+
+test('the switch adds one setting and keeps every other byte', () => {
+  const cases: readonly (readonly [string, (line: string) => boolean])[] = [
+    [debian, (line) => line.includes('config_path')],
+    [version3, (line) => line.includes('config_path')],
+  ];
+  for (const [text, isSwitch] of cases) {
+    const edited = switchToCertsDir(text, '/etc/containerd/certs.d');
+    assert.deepEqual(readRegistryConfig(edited).roots, ['/etc/containerd/certs.d']);
+    const others = (lines: string) => lines.split('\n').filter((line) => !isSwitch(line));
+    assert.deepEqual(others(edited), others(text));
+  }
+});
+
+test('a second switch is the same text', () => {
+  const once = switchToCertsDir(debian, '/c');
+  assert.equal(switchToCertsDir(once, '/c'), once);
+});
+
+test('inline mirrors are read with their TLS and go with the switch; credentials, comments and foreign plugins stay', () => {
+  const { inline: mirrors, roots, sandboxImage } = readRegistryConfig(inline);
+  assert.deepEqual(roots, []);
+  assert.equal(sandboxImage, 'a/pause:1');
+  assert.deepEqual([...mirrors.keys()], ['docker.io', '_default', 'm2:5000', 'private']);
+  assert.deepEqual(mirrors.get('docker.io')?.endpoints, [
+    { url: 'https://m1', settings: {} },
+    { url: 'http://m2:5000', settings: { skip_verify: true, ca: '/ca.pem' } },
+  ]);
+  assert.deepEqual(mirrors.get('private')?.server, { client: [['/c.pem', '/k.pem']] });
+  const edited = switchToCertsDir(inline, '/c');
+  assert.equal(readRegistryConfig(edited).inline.size, 0);
+  for (const kept of [
+    '# the machine of a person',
+    '# two',
+    '# keep',
+    'username = "u"',
+    "# somebody else's",
+    '0x10 # sixteen',
+  ]) {
+    assert.ok(edited.includes(kept), kept);
+  }
+  assert.ok(!/mirrors|insecure_skip_verify|cert_file/.test(edited));
+});
+
+test('mirrors in inline tables and dotted keys go too', () => {
+  const text = `version = 2
+[plugins."io.containerd.grpc.v1.cri".registry]
+mirrors = { "docker.io" = { endpoint = ["https://m1"] } } # mine
+configs."m1".tls.insecure_skip_verify = true
+config_path = ""
+# last words
+`;
+  const edited = switchToCertsDir(text, '/c');
+  assert.equal(readRegistryConfig(edited).inline.size, 0);
+  assert.deepEqual(readRegistryConfig(edited).roots, ['/c']);
+  assert.ok(edited.includes('# last words'));
+});
+
+test('the sandbox image of a version 3 configuration is found', () => {
+  assert.equal(readRegistryConfig(version3).sandboxImage, 'registry.k8s.io/pause:3.10');
+});
+
+test('what cannot be edited safely is refused', () => {
+  const refused = [
+    'version = 2\n[plugins\n',
+    '[plugins.cri]\n',
+    'version = 1\n',
+    'version = 4\n',
+    'version = 2\nplugins = "text"\n',
+    'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\nregistry = 5\n',
+  ];
+  for (const text of refused) assert.throws(() => switchToCertsDir(text, '/c'), ConfigRefused, text);
+});
+
+test("k3s' registries.yaml is read: star, missing schemes, TLS by host", () => {
+  const mirrors = k3sMirrors(`
+mirrors:
+  docker.io:
+    endpoint: [ "https://m1", "m2:5000" ]
+  "*":
+    endpoint: ["http://all"]
+  empty:
+configs:
+  "m2:5000":
+    auth: {username: u, password: secret}
+    tls: {insecure_skip_verify: true, ca_file: /ca.pem}
+`);
+  assert.deepEqual(mirrors.get('docker.io')?.endpoints, [
+    { url: 'https://m1', settings: {} },
+    { url: 'https://m2:5000', settings: { skip_verify: true, ca: '/ca.pem' } },
+  ]);
+  assert.deepEqual([...mirrors.keys()], ['docker.io', '_default', 'empty']);
+  assert.ok(!JSON.stringify([...mirrors]).includes('secret'));
+});

@@ -1,0 +1,272 @@
+import { isDeepStrictEqual } from 'node:util';
+import { parse as parseForPatch, patch } from '@decimalturn/toml-patch';
+import { parse } from 'smol-toml';
+import { type HostSettings, type HostsFile, isTable } from '#containerd/hosts-toml.ts';
+
+/** What beosd reads in containerd's configuration. */
+export interface RegistryConfig {
+  /** Folders of mirrors, in the order in which containerd looks; [] while none is configured. */
+  readonly roots: readonly string[];
+  /** Mirrors in the configuration itself, as `hosts.toml` would say them. */
+  readonly inline: ReadonlyMap<string, HostsFile>;
+  /** The image of pod sandboxes, where the configuration names one. */
+  readonly sandboxImage: string | undefined;
+}
+
+/** The configuration cannot be edited safely; nothing was changed. */
+export class ConfigRefused extends Error {
+  override readonly name = 'ConfigRefused';
+}
+
+type Table = Record<string, unknown>;
+
+/** Where a version of the format keeps what concerns registries. */
+const layouts = {
+  2: { plugin: 'io.containerd.grpc.v1.cri', sandbox: ['sandbox_image'] },
+  3: { plugin: 'io.containerd.cri.v1.images', sandbox: ['pinned_images', 'sandbox'] },
+} as const;
+
+function layoutOf(config: Table): (typeof layouts)[2 | 3] {
+  const version = Number(config['version'] ?? 1);
+  if (version === 2 || version === 3) return layouts[version];
+  throw new ConfigRefused(
+    `configuration version ${version} is not supported; \`containerd config migrate\` brings it up to date`,
+  );
+}
+
+/** Throws {@link ConfigRefused} when the text is no TOML or of a version that is neither 2 nor 3. */
+export function readRegistryConfig(text: string): RegistryConfig {
+  const config = parseConfig(text);
+  const { plugin, sandbox } = layoutOf(config);
+  const section = at(config, ['plugins', plugin]);
+  const registry = at(section, ['registry']) ?? {};
+  const path = registry['config_path'];
+  const image = at(section, sandbox.slice(0, -1))?.[sandbox.at(-1) ?? ''];
+  return {
+    roots: typeof path === 'string' ? path.split(':').filter((root) => root !== '') : [],
+    inline: inlineMirrors(registry),
+    sandboxImage: typeof image === 'string' && image !== '' ? image : undefined,
+  };
+}
+
+/**
+ * The text with `config_path` set and the inline mirrors taken out (containerd refuses to have both), every other byte
+ * kept. Throws {@link ConfigRefused} when the result is not exactly what was intended.
+ */
+export function switchToCertsDir(text: string, certsDir: string): string {
+  const before = parseConfig(text);
+  const { plugin } = layoutOf(before);
+  const wanted = intended(before, certsDir);
+  const cut = readRegistryConfig(text).inline.size === 0 ? text : withoutInlineMirrors(text, plugin);
+  const edited = patched(cut, plugin, certsDir);
+  if (sameSwitch(parseConfig(edited), wanted) && keepsEveryOtherLine(cut, edited)) return edited;
+  // Mirrors in inline tables or dotted keys have no lines of their own to cut.
+  const whole = patched(text, plugin, certsDir);
+  if (!sameSwitch(parseConfig(whole), wanted)) {
+    throw new ConfigRefused('the edited configuration does not mean what it should; it was not written');
+  }
+  if (!keepsEveryComment(text, whole)) {
+    throw new ConfigRefused('the edit would touch lines that it has no business with; it was not written');
+  }
+  return whole;
+}
+
+/** The configuration as it should be after the switch; pure, also used on what the real binary says. */
+export function intended(config: Table, certsDir: string): Table {
+  const { plugin } = layoutOf(config);
+  const result = copyOf(config);
+  const registry = ensure(ensure(ensure(result, 'plugins'), plugin), 'registry');
+  applySwitch(registry, certsDir);
+  return result;
+}
+
+export function parseConfig(text: string): Table {
+  try {
+    return parse(text, { integersAsBigInt: true });
+  } catch (error) {
+    throw new ConfigRefused('the configuration is not TOML', { cause: error });
+  }
+}
+
+/** Equal as TOML, but for tables of hosts that hold nothing any more. */
+export function sameSwitch(a: Table, b: Table): boolean {
+  return isDeepStrictEqual(canonical(withoutEmptyHosts(a)), canonical(withoutEmptyHosts(b)));
+}
+
+function withoutEmptyHosts(config: Table): Table {
+  const result = copyOf(config);
+  const registry = at(result, ['plugins', layoutOf(config).plugin, 'registry']);
+  if (registry === undefined) return result;
+  const configs = at(registry, ['configs']) ?? {};
+  for (const [host, settings] of Object.entries(configs)) {
+    if (isEmptyTable(settings)) delete configs[host];
+  }
+  for (const key of ['mirrors', 'configs']) {
+    if (isEmptyTable(registry[key])) delete registry[key];
+  }
+  return result;
+}
+
+function isEmptyTable(value: unknown): boolean {
+  return isTable(value) && Object.keys(value).length === 0;
+}
+
+/** In whatever order the keys stand, and whichever prototypes a parser gives its tables. */
+function canonical(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(canonical);
+  if (value instanceof Date) return { date: value.toISOString() };
+  if (!isTable(value)) return value;
+  return Object.fromEntries(
+    Object.keys(value)
+      .sort()
+      .map((key) => [key, canonical(value[key])]),
+  );
+}
+
+function copyOf(table: Table): Table {
+  return Object.fromEntries(
+    Object.entries(table).map(([key, value]) => [key, isTable(value) ? copyOf(value) : value]),
+  );
+}
+
+function patched(text: string, plugin: string, certsDir: string): string {
+  try {
+    const target: unknown = parseForPatch(text);
+    if (!isTable(target)) throw new ConfigRefused('the configuration is not a table');
+    applySwitch(ensure(ensure(ensure(target, 'plugins'), plugin), 'registry'), certsDir);
+    return patch(text, target);
+  } catch (error) {
+    if (error instanceof ConfigRefused) throw error;
+    throw new ConfigRefused('the configuration cannot be edited without rewriting it', { cause: error });
+  }
+}
+
+function applySwitch(registry: Table, certsDir: string): void {
+  registry['config_path'] = certsDir;
+  // An empty table says nothing, and `containerd config default` has one: it stays as it is.
+  if (!isEmptyTable(registry['mirrors'])) delete registry['mirrors'];
+  for (const config of Object.values(at(registry, ['configs']) ?? {})) {
+    if (isTable(config)) delete config['tls'];
+  }
+}
+
+function ensure(parent: Table, key: string): Table {
+  const child = parent[key];
+  if (isTable(child)) return child;
+  if (child !== undefined) throw new ConfigRefused(`\`${key}\` is not a table`);
+  const made: Table = {};
+  parent[key] = made;
+  return made;
+}
+
+function at(table: Table | undefined, path: readonly string[]): Table | undefined {
+  let here: unknown = table;
+  for (const key of path) here = isTable(here) ? here[key] : undefined;
+  return isTable(here) ? here : undefined;
+}
+
+/** Cuts the sections of inline mirrors and of their TLS; comments that follow the last setting of one stay. */
+function withoutInlineMirrors(text: string, plugin: string): string {
+  const kept: string[] = [];
+  let pending: string[] = [];
+  let cutting = false;
+  for (const line of text.split('\n')) {
+    const path = headerPath(line);
+    if (path !== undefined) {
+      kept.push(...pending);
+      pending = [];
+      cutting = isInlineMirrorSection(path, plugin);
+    }
+    if (!cutting) kept.push(line);
+    else if (/^\s*(#|$)/.test(line)) pending.push(line);
+    else pending = [];
+  }
+  return [...kept, ...pending].join('\n');
+}
+
+/** The keys of a `[table.header]`; undefined: the line is none. */
+function headerPath(line: string): string[] | undefined {
+  if (!/^\s*\[[^[].*\]\s*(#.*)?$/.test(line)) return undefined;
+  try {
+    const path: string[] = [];
+    for (let here: unknown = parse(line); isTable(here); ) {
+      const [key] = Object.keys(here);
+      if (key === undefined) break;
+      path.push(key);
+      here = here[key];
+    }
+    return path;
+  } catch {
+    return undefined; // part of an array over several lines
+  }
+}
+
+function isInlineMirrorSection(path: readonly string[], plugin: string): boolean {
+  const [top, name, registry, kind, , last] = path;
+  if (top !== 'plugins' || name !== plugin || registry !== 'registry') return false;
+  return kind === 'mirrors' || (kind === 'configs' && last === 'tls');
+}
+
+/**
+ * Second guard, on bytes: comments and layout mean nothing to a parser. Lines may only be added for `config_path`, and
+ * only taken away where it stood.
+ */
+function keepsEveryOtherLine(before: string, after: string): boolean {
+  const old = before.split('\n');
+  const mayChange = (line: string | undefined) => line !== undefined && /^\s*config_path\s*=/.test(line);
+  let i = 0;
+  for (const line of after.split('\n')) {
+    if (line !== old[i] && mayChange(old[i]) && line === old[i + 1]) i++;
+    if (line === old[i]) i++;
+    else if (!/config_path|^\s*\[plugins/.test(line) && line.trim() !== '') return false;
+  }
+  return old.slice(i).every((line) => mayChange(line) || line === '');
+}
+
+function keepsEveryComment(before: string, after: string): boolean {
+  const comments = (text: string) => text.split('\n').filter((line) => /^\s*#/.test(line));
+  const left = comments(after);
+  return comments(before).every((line) => {
+    const at = left.indexOf(line);
+    if (at >= 0) left.splice(at, 1);
+    return at >= 0;
+  });
+}
+
+function inlineMirrors(registry: Table): Map<string, HostsFile> {
+  const configs = at(registry, ['configs']) ?? {};
+  const found = new Map<string, HostsFile>();
+  for (const [name, mirror] of Object.entries(at(registry, ['mirrors']) ?? {})) {
+    const urls = isTable(mirror) && Array.isArray(mirror['endpoint']) ? mirror['endpoint'] : [];
+    const endpoints = urls
+      .filter((url) => typeof url === 'string')
+      .map((url) => ({ url: withScheme(url), settings: tlsSettings(configs, hostOf(withScheme(url))) }));
+    found.set(name === '*' ? '_default' : name, { server: tlsSettings(configs, name), endpoints });
+  }
+  for (const host of Object.keys(configs)) {
+    const server = tlsSettings(configs, host);
+    if (Object.keys(server).length > 0 && !found.has(host)) found.set(host, { server, endpoints: [] });
+  }
+  return found;
+}
+
+/** Endpoints in old configurations may lack the scheme; containerd then takes https. */
+export function withScheme(url: string): string {
+  return /^https?:\/\//.test(url) ? url : `https://${url}`;
+}
+
+export function hostOf(url: string): string {
+  return URL.canParse(url) ? new URL(url).host : '';
+}
+
+/** `configs."host".tls` of old, in the keys of `hosts.toml`. */
+function tlsSettings(configs: Table, host: string): HostSettings {
+  const tls = at(configs, [host, 'tls']);
+  if (tls === undefined) return {};
+  const { insecure_skip_verify: skip, ca_file: ca, cert_file: cert, key_file: key } = tls;
+  return {
+    ...(skip === true ? { skip_verify: true } : {}),
+    ...(typeof ca === 'string' && ca !== '' ? { ca } : {}),
+    ...(typeof cert === 'string' && cert !== '' && typeof key === 'string' ? { client: [[cert, key]] } : {}),
+  };
+}

@@ -1,0 +1,32 @@
+import { parse } from 'yaml';
+import { hostOf, withScheme } from '#containerd/config-toml.ts';
+import { type HostSettings, type HostsFile, isTable } from '#containerd/hosts-toml.ts';
+
+/**
+ * Mirrors of k3s' `registries.yaml` (docs.k3s.io/installation/private-registry): `mirrors` with their endpoints,
+ * `configs` with the TLS of a host. Credentials in it are not read. Throws yaml's error when it is none.
+ */
+export function k3sMirrors(text: string): Map<string, HostsFile> {
+  const found = new Map<string, HostsFile>();
+  const document: unknown = parse(text);
+  if (!isTable(document) || !isTable(document['mirrors'])) return found;
+  const configs = isTable(document['configs']) ? document['configs'] : {};
+  for (const [name, mirror] of Object.entries(document['mirrors'])) {
+    const urls = isTable(mirror) && Array.isArray(mirror['endpoint']) ? mirror['endpoint'] : [];
+    const endpoints = urls
+      .filter((url) => typeof url === 'string')
+      .map((url) => ({ url: withScheme(url), settings: tlsOf(configs, hostOf(withScheme(url))) }));
+    found.set(name === '*' ? '_default' : name, { server: {}, endpoints });
+  }
+  return found;
+}
+
+function tlsOf(configs: Record<string, unknown>, host: string): HostSettings {
+  const config = configs[host];
+  const tls = isTable(config) && isTable(config['tls']) ? config['tls'] : {};
+  const { insecure_skip_verify: skip, ca_file: ca } = tls;
+  return {
+    ...(skip === true ? { skip_verify: true } : {}),
+    ...(typeof ca === 'string' && ca !== '' ? { ca } : {}),
+  };
+}

@@ -1,0 +1,318 @@
+import { createHash, X509Certificate } from 'node:crypto';
+import { fault } from '#api/errors.ts';
+import type { RuntimePlace } from '#containerd/address.ts';
+import { type ConfigSwitch, notWritten, type PreparedSwitch } from '#containerd/config-switch.ts';
+import { withScheme } from '#containerd/config-toml.ts';
+import {
+  emptyHostsFile,
+  type HostsFile,
+  parseHostsFile,
+  renderHostsFile,
+  withEndpoints,
+} from '#containerd/hosts-toml.ts';
+import { k3sMirrors } from '#containerd/k3s.ts';
+import { parseHost, registryName } from '#containerd/reference.ts';
+import { type Files, syncDir } from '#host/files.ts';
+import { causeChain, isFault } from '#lib/fault.ts';
+import { Mutex } from '#lib/mutex.ts';
+
+/** The mirrors of one registry and where they are kept. */
+export interface Mirror {
+  readonly registry: string;
+  readonly file: HostsFile;
+  readonly source: 'certs.d' | 'config.toml' | 'registries.yaml';
+  /** Why the file could not be read; `file` is empty then. */
+  readonly problem?: string;
+}
+
+export interface MirrorChange {
+  readonly endpoints: readonly string[];
+  readonly skipVerify?: boolean;
+  readonly overridePath?: boolean;
+  /** PEM; '' takes a CA away. */
+  readonly ca?: string;
+}
+
+export interface MirrorStoreDeps {
+  readonly files: Files;
+  readonly place: () => RuntimePlace;
+  readonly config: Pick<ConfigSwitch, 'read' | 'rehearse' | 'prepare' | 'commit' | 'recover'>;
+}
+
+const hostsFileName = 'hosts.toml';
+const ourCa = /^beosd-ca-[0-9a-f]{12}\.pem$/;
+
+/**
+ * Registry mirrors: one folder of certs.d a registry (containerd docs/hosts.md).
+ *
+ * INVARIANTS: one change at a time, each reading what the one before has written; a change touches only the folder of
+ * its registry, and, the very first one, the runtime's configuration; nothing outside of certs.d can be named.
+ */
+export class MirrorStore {
+  readonly #deps: MirrorStoreDeps;
+  readonly #lock = new Mutex();
+
+  constructor(deps: MirrorStoreDeps) {
+    this.#deps = deps;
+  }
+
+  /** Every registry with mirrors or settings of its own, sorted by name. */
+  async list(): Promise<Mirror[]> {
+    const { roots, inline } = await this.#deps.config.read();
+    const found = new Map<string, Mirror>();
+    for (const [name, file] of this.#k3s()) {
+      found.set(name, { registry: name, file, source: 'registries.yaml' });
+    }
+    if (roots.length === 0) {
+      for (const [name, file] of inline) found.set(name, { registry: name, file, source: 'config.toml' });
+    }
+    for (const root of [...roots].reverse()) {
+      for (const mirror of this.#listFolder(root)) found.set(mirror.registry, mirror);
+    }
+    return [...found.values()].sort((a, b) => (a.registry < b.registry ? -1 : 1));
+  }
+
+  async get(registry: string): Promise<Mirror | undefined> {
+    const { roots, inline } = await this.#deps.config.read();
+    for (const root of roots) {
+      for (const folder of folderNames(registry)) {
+        const mirror = this.#readMirror(root, folder, registry);
+        if (mirror !== undefined) return mirror;
+      }
+    }
+    const configured = roots.length === 0 ? inline.get(registry) : undefined;
+    if (configured !== undefined) return { registry, file: configured, source: 'config.toml' };
+    const file = this.#k3s().get(registry);
+    return file && { registry, file, source: 'registries.yaml' };
+  }
+
+  /** Replaces the endpoints of a registry. Settings of endpoints that stay are kept. */
+  async put(registry: string, change: MirrorChange): Promise<Mirror> {
+    return await this.#lock.run(async () => {
+      const before = await this.#changeable(registry);
+      const pending = await this.#deps.config.prepare();
+      const ca = change.ca === undefined || change.ca === '' ? change.ca : caFileName(change.ca);
+      const file = withEndpoints(registry, before?.file ?? emptyHostsFile, change.endpoints, {
+        ...(change.skipVerify === undefined ? {} : { skipVerify: change.skipVerify }),
+        ...(change.overridePath === undefined ? {} : { overridePath: change.overridePath }),
+        ...(ca === undefined ? {} : { ca }),
+      });
+      const root = await this.#writeRoot(pending);
+      await this.#migrate(root, pending, registry);
+      this.#write(root, registry, file, change.ca);
+      if (pending !== undefined) await this.#deps.config.commit(pending);
+      return { registry, file, source: 'certs.d' };
+    });
+  }
+
+  /** Throws `not_found` when the registry has no mirrors. */
+  async delete(registry: string): Promise<void> {
+    await this.#lock.run(async () => {
+      const before = await this.#changeable(registry);
+      if (before === undefined) throw fault('not_found', `${registry} has no mirrors.`);
+      const pending = before.source === 'config.toml' ? await this.#deps.config.prepare() : undefined;
+      const root = await this.#writeRoot(pending);
+      await this.#migrate(root, pending, registry);
+      const { roots } = await this.#deps.config.read();
+      // Also where containerd has not looked so far: what stands there must not come to life by the switch.
+      for (const each of new Set([...roots, root])) this.#remove(each, registry);
+      if (pending !== undefined) await this.#deps.config.commit(pending);
+    });
+  }
+
+  /** What stands in the way of a change is thrown; true: the runtime's configuration is edited first. Reads only. */
+  async rehearse(registry: string): Promise<boolean> {
+    await this.#changeable(registry);
+    return await this.#deps.config.rehearse();
+  }
+
+  /** What a crash has left; safe at every start. */
+  async recover(): Promise<void> {
+    await this.#lock.run(() => this.#deps.config.recover());
+  }
+
+  /** The text of a CA that an endpoint's settings name; undefined: none, or not to be read. */
+  caOf(registry: string, name: unknown): string | undefined {
+    if (typeof name !== 'string' || name === '') return undefined;
+    const { certsDir } = this.#deps.place();
+    try {
+      return this.#deps.files.readText(name.startsWith('/') ? name : `${certsDir}/${registry}/${name}`);
+    } catch {
+      return undefined; // the probe then verifies against the system's authorities and says what it sees
+    }
+  }
+
+  /** The mirror as it is; refuses what k3s would overwrite. */
+  async #changeable(registry: string): Promise<Mirror | undefined> {
+    if (this.#deps.place().k3s && this.#k3s().has(registry)) {
+      throw fault('mirror_managed', `The mirrors of ${registry} stand in k3s' registries.yaml.`);
+    }
+    return await this.get(registry);
+  }
+
+  #k3s(): Map<string, HostsFile> {
+    const { registriesYaml } = this.#deps.place();
+    try {
+      const text = this.#deps.files.readText(registriesYaml);
+      return text === undefined ? new Map() : k3sMirrors(text);
+    } catch (error) {
+      throw fault('runtime_config_damaged', `${registriesYaml} cannot be read: ${causeChain(error)}`, {
+        cause: error,
+      });
+    }
+  }
+
+  /** The folder that containerd looks into first. */
+  async #writeRoot(pending: PreparedSwitch | undefined): Promise<string> {
+    const { roots } = await this.#deps.config.read();
+    return pending === undefined ? (roots[0] ?? this.#deps.place().certsDir) : this.#deps.place().certsDir;
+  }
+
+  /** Inline mirrors end with the switch: before it, they are written where containerd will look from then on. */
+  async #migrate(root: string, pending: PreparedSwitch | undefined, except: string): Promise<void> {
+    if (pending === undefined) return;
+    const { inline } = await this.#deps.config.read();
+    for (const [name, file] of inline) {
+      const registry = registryName(name);
+      if (registry === undefined) {
+        throw fault(
+          'runtime_config_damaged',
+          `${pending.configFile} has mirrors of "${name}", which is no registry.`,
+        );
+      }
+      const urls = file.endpoints.map(({ url }) => url);
+      if (registry !== except)
+        this.#write(root, registry, withEndpoints(registry, file, urls, {}), undefined);
+    }
+  }
+
+  #listFolder(root: string): Mirror[] {
+    const mirrors = new Map<string, Mirror>();
+    for (const folder of this.#deps.files.list(root)) {
+      const registry = registryOfFolder(folder);
+      if (registry === undefined) continue;
+      const mirror = this.#readMirror(root, folder, registry);
+      // containerd prefers `host_5000_` to `host:5000`.
+      if (mirror !== undefined && (!mirrors.has(registry) || folder.endsWith('_')))
+        mirrors.set(registry, mirror);
+    }
+    return [...mirrors.values()];
+  }
+
+  #readMirror(root: string, folder: string, registry: string): Mirror | undefined {
+    try {
+      const text = this.#deps.files.readText(`${root}/${folder}/${hostsFileName}`);
+      if (text === undefined) return undefined;
+      return { registry, file: parseHostsFile(text), source: 'certs.d' };
+    } catch (error) {
+      const problem = `${root}/${folder}/${hostsFileName} cannot be read: ${causeChain(error)}`;
+      return { registry, file: emptyHostsFile, source: 'certs.d', problem };
+    }
+  }
+
+  #write(root: string, registry: string, file: HostsFile, ca: string | undefined): void {
+    const { files } = this.#deps;
+    try {
+      const folder = this.#folderToWrite(root, registry);
+      if (!files.exists(folder)) {
+        files.makeDir(folder);
+        syncDir(root);
+      }
+      if (ca !== undefined && ca !== '') files.replace(`${folder}/${caFileName(ca)}`, ca);
+      files.replace(`${folder}/${hostsFileName}`, renderHostsFile(file));
+      this.#sweep(folder, JSON.stringify(file.endpoints));
+    } catch (error) {
+      if (isFault(error)) throw error;
+      throw notWritten(`${root}/${registry}`, error);
+    }
+  }
+
+  #remove(root: string, registry: string): void {
+    const { files } = this.#deps;
+    for (const name of folderNames(registry)) {
+      const folder = `${root}/${name}`;
+      if (!files.exists(folder)) continue;
+      try {
+        this.#refuseOutside(root, folder);
+        files.remove(`${folder}/${hostsFileName}`);
+        syncDir(folder);
+        this.#sweep(folder, '');
+        if (files.removeEmptyDir(folder)) syncDir(root);
+      } catch (error) {
+        if (isFault(error)) throw error;
+        throw notWritten(folder, error);
+      }
+    }
+  }
+
+  /** Removes what is ours and no longer named: old CAs, temp files of a crash. What others put there stays. */
+  #sweep(folder: string, stillNamed: string): void {
+    for (const name of this.#deps.files.list(folder)) {
+      if (ourCa.test(name) && !stillNamed.includes(name)) this.#deps.files.remove(`${folder}/${name}`);
+    }
+    this.#deps.files.sweepTemps(`${folder}/${hostsFileName}`);
+  }
+
+  #folderToWrite(root: string, registry: string): string {
+    const { files } = this.#deps;
+    files.makeDir(root);
+    const [preferred, plain] = folderNames(registry);
+    const name = plain !== undefined && !files.exists(`${root}/${preferred}`) ? plain : preferred;
+    const folder = `${root}/${name}`;
+    this.#refuseOutside(root, folder);
+    return folder;
+  }
+
+  /** A name cannot lead out of certs.d (see registryName), but a link that somebody put there could. */
+  #refuseOutside(root: string, folder: string): void {
+    const { files } = this.#deps;
+    const inside = `${files.realPath(root)}/`;
+    for (const path of [folder, `${folder}/${hostsFileName}`]) {
+      const real = files.realPath(path);
+      if (real !== undefined && !real.startsWith(inside)) {
+        throw fault('impossible', `${path} is a link that leads out of ${root}.`);
+      }
+    }
+  }
+}
+
+/** The names that containerd gives a registry's folder, the one it prefers first: `host_5000_` before `host:5000`. */
+function folderNames(registry: string): [string, ...string[]] {
+  const port = parseHost(registry)?.port;
+  if (port === undefined) return [registry];
+  return [`${registry.slice(0, registry.lastIndexOf(':'))}_${port}_`, registry];
+}
+
+function registryOfFolder(folder: string): string | undefined {
+  return registryName(folder.replace(/^(.+)_(\d{1,5})_$/, '$1:$2'));
+}
+
+function caFileName(pem: string): string {
+  return `beosd-ca-${createHash('sha256').update(pem).digest('hex').slice(0, 12)}.pem`;
+}
+
+/**
+ * An endpoint as containerd takes it: http or https, `host[:port]`, a path; no credentials, query or fragment. The
+ * slash at the end goes, because containerd would make `//v2` of it. undefined: it is not one.
+ */
+export function endpointUrl(text: string): string | undefined {
+  if (text.length > 2048 || !/^https?:\/\/[A-Za-z0-9.:[\]-]+(\/[\w.~!$&'()*+,;=:@%/-]*)?$/.test(text)) {
+    return undefined;
+  }
+  const url = URL.parse(withScheme(text));
+  if (url === null || url.username !== '' || parseHost(url.host) === undefined) return undefined;
+  return text.replace(/\/+$/, '');
+}
+
+/** Throws `invalid_input` when the text holds no certificate. */
+export function checkCa(pem: string): void {
+  if (pem === '') return;
+  try {
+    new X509Certificate(pem);
+  } catch (error) {
+    throw fault('invalid_input', `ca is not a PEM certificate: ${causeChain(error)}`, {
+      field: 'ca',
+      cause: error,
+    });
+  }
+}

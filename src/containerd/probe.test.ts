@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
+import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { apiRoot, probeEndpoint } from '#containerd/probe.ts';
+
+const plain = { skipVerify: false, overridePath: false, ca: undefined };
+
+async function listening(server: Server): Promise<{ port: number } & AsyncDisposable> {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const dispose = async () => {
+    server.closeAllConnections();
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+  };
+  return { port, [Symbol.asyncDispose]: dispose };
+}
+
+const serving = (listener: RequestListener) => listening(createServer(listener));
+
+test('200 and a challenge count as a registry, anything else does not', async () => {
+  for (const [status, reachable] of [
+    [200, true],
+    [401, true],
+    [302, false],
+    [404, false],
+    [503, false],
+  ] as const) {
+    await using server = await serving((_request, response) => response.writeHead(status).end());
+    const result = await probeEndpoint(`http://127.0.0.1:${server.port}`, plain);
+    assert.equal(result.reachable, reachable, `${status}: ${result.reason}`);
+    if (!reachable) assert.match(result.reason, new RegExp(String(status)));
+  }
+});
+
+test('it asks where containerd will ask', async () => {
+  assert.equal(apiRoot('https://m', false).href, 'https://m/v2/');
+  assert.equal(apiRoot('https://m/', false).href, 'https://m/v2/');
+  assert.equal(apiRoot('https://m/sub', false).href, 'https://m/sub/v2/');
+  assert.equal(apiRoot('https://m/v2', false).href, 'https://m/v2/');
+  assert.equal(apiRoot('https://m/v2/proxy', true).href, 'https://m/v2/proxy/');
+  const asked: string[] = [];
+  await using server = await serving((request, response) => {
+    asked.push(`${request.method} ${request.url}`);
+    response.end();
+  });
+  await probeEndpoint(`http://127.0.0.1:${server.port}/x`, plain);
+  assert.deepEqual(asked, ['GET /x/v2/']);
+});
+
+test('nobody there is told in words; an endless answer does not keep us', async () => {
+  const server = await serving((_request, response) => {
+    response.writeHead(200);
+    response.write('x'.repeat(100_000)); // and never ends
+  });
+  assert.equal((await probeEndpoint(`http://127.0.0.1:${server.port}`, plain)).reachable, true);
+  await server[Symbol.asyncDispose]();
+  const gone = await probeEndpoint(`http://127.0.0.1:${server.port}`, plain);
+  assert.equal(gone.reachable, false);
+  assert.match(gone.reason, /ECONNREFUSED/);
+});
+
+test('one that never answers is given up after 5 s', async () => {
+  await using server = await serving(() => undefined);
+  const began = performance.now();
+  const result = await probeEndpoint(`http://127.0.0.1:${server.port}`, plain);
+  assert.equal(result.reachable, false);
+  assert.match(result.reason, /no answer within 5 s/);
+  assert.ok(performance.now() - began < 8000);
+});
+
+const noOpenssl = existsSync('/usr/bin/openssl') ? false : 'openssl is not installed';
+
+test('TLS is verified: unknown authority refused, its own CA or skipVerify accepted', {
+  skip: noOpenssl,
+}, async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'beosd-tls-'));
+  const [key, cert] = [join(folder, 'key'), join(folder, 'cert')];
+  const subject = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1'];
+  execFileSync(
+    'openssl',
+    ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'].concat(
+      ['-keyout', key, '-out', cert],
+      subject,
+    ),
+    { stdio: 'ignore' },
+  );
+  const ca = readFileSync(cert, 'utf8');
+  await using server = await listening(
+    createTlsServer({ key: readFileSync(key), cert: ca }, (_request, response) => response.end()),
+  );
+  const url = `https://127.0.0.1:${server.port}`;
+  const refused = await probeEndpoint(url, plain);
+  assert.equal(refused.reachable, false);
+  assert.match(refused.reason, /self-signed/);
+  assert.equal((await probeEndpoint(url, { ...plain, ca })).reachable, true);
+  assert.equal((await probeEndpoint(url, { ...plain, skipVerify: true })).reachable, true);
+});

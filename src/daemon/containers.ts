@@ -1,0 +1,78 @@
+import { storedJournal } from '#containerd/journal.ts';
+import { ContainerdService } from '#containerd/service.ts';
+import { systemdRuntimeUnit } from '#containerd/unit.ts';
+import type { Core } from '#daemon/core.ts';
+import { known, type Observed, unknown } from '#lib/observed.ts';
+import type { Facts } from '#state/facts.ts';
+import { ImageUse } from '#store/image-use.ts';
+
+/** What the rest of the daemon knows about images that must stay. */
+export interface NeededImages {
+  /** Images that the specs of this node's pods name, as the cluster tells it; left out: nobody watches the pods. */
+  readonly podImages?: () => Observed<readonly string[]>;
+  /** Images of a recorded upgrade target; left out: nobody knows them. */
+  readonly upgradeImages?: () => Observed<readonly string[]>;
+}
+
+/** The container runtime, put together with what it needs of the rest of the daemon. */
+export function openContainers(core: Core, needed: NeededImages = {}): ContainerdService {
+  const { config, clock, exec, files, store, kv, observatory, events } = core;
+  return new ContainerdService({
+    ...{ clock, exec, files },
+    imageUse: new ImageUse(store),
+    journal: storedJournal(store, kv),
+    unit: systemdRuntimeUnit({ exec, files, sandboxed: config.sandbox }),
+    address: config.containerdAddress,
+    outside: !config.sandbox,
+    protectedReferences: () => protectedReferences(needed, observatory.current.facts, clock.now()),
+    usage: async (path) => files.fileSystem(path),
+    installed: () => isInstalled(observatory.current.facts) === true,
+    publish: (data) => {
+      events.publish('image', data);
+    },
+    report: (conditions) => {
+      const { reported } = observatory.current.facts;
+      observatory.update({ reported: { ...reported, containerd: conditions } });
+    },
+  });
+}
+
+/** Ends what a crash interrupted, then keeps an eye on the runtime until the daemon stops. */
+export function lookAfter(containers: ContainerdService, { stopping, onError }: Core): void {
+  containers
+    .recover()
+    .catch((error: unknown) => onError('ending an interrupted change of the runtime', error));
+  void containers.watch.run(stopping.signal);
+}
+
+/** Everything that must not be removed because somebody will ask for it. One unknown part makes the whole unknown. */
+function protectedReferences(
+  { podImages, upgradeImages }: NeededImages,
+  facts: Facts,
+  now: number,
+): Observed<readonly string[]> {
+  const pods = podImages?.() ?? podsWithoutWatch(facts, now);
+  const target = facts.install.known ? facts.install.value.upgradeTarget : undefined;
+  const upgrade =
+    target === undefined
+      ? known([], 'install-files', now)
+      : (upgradeImages?.() ??
+        unknown('upgrade', now, `the images of the recorded upgrade to ${target.version} are not known`));
+  if (!pods.known || !upgrade.known) return pods.known ? upgrade : pods;
+  const stale = pods.stale ?? upgrade.stale;
+  const both = known([...pods.value, ...upgrade.value], 'pods and upgrade', now);
+  return stale === undefined ? both : { ...both, stale };
+}
+
+/** Without a watch on pods it is only certain that there are none where nothing is installed and no cluster is seen. */
+function podsWithoutWatch(facts: Facts, now: number): Observed<readonly string[]> {
+  const nothing = isInstalled(facts) === false && facts.clusterLink === 'no-kubeconfig';
+  return nothing
+    ? known([], 'install-files', now)
+    : unknown('pods', now, 'the cluster has not told its pods');
+}
+
+/** undefined: not known. */
+function isInstalled({ install }: Facts): boolean | undefined {
+  return install.known ? install.value.installed !== undefined || install.value.engineRunning : undefined;
+}
