@@ -1,0 +1,170 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { parse } from 'smol-toml';
+import type { Caller } from '#api/caller.ts';
+import { systemClock } from '#host/clock.ts';
+import { SystemExec } from '#host/exec.ts';
+import { Files } from '#host/files.ts';
+import { TestContainerd, theContainerd, whyNot } from '../../tests/support/containerd.ts';
+import { call, pull, serviceOver, workload } from '../../tests/support/containerd-service.ts';
+import { MemoryJournal } from '../../tests/support/fake-containerd.ts';
+import { makeImage } from '../../tests/support/oci.ts';
+import { TestRegistry } from '../../tests/support/registry.ts';
+
+for (const major of [1, 2] as const) {
+  const skip = whyNot(major);
+
+  describe(`a real containerd ${major}.x`, { skip }, () => {
+    test('a pull goes to the mirror, falls back when that is off, and nothing was restarted', async () => {
+      await using containerd = new TestContainerd(theContainerd(major));
+      await using upstream = await TestRegistry.start();
+      await using mirror = await TestRegistry.start();
+      const { handlers, service } = serviceOver(containerd);
+      await containerd.start();
+      const image = makeImage('mirrored');
+      upstream.add('team/app', '1', image);
+      mirror.add('team/app', '1', image);
+      const put = async (endpoint: string[], caller: Caller = { class: 'root', proof: 'socket' }) =>
+        await handlers['containerd.setMirror'](
+          { params: { registry: upstream.host }, query: {}, body: { endpoint } },
+          call({ caller }),
+        );
+      await assert.rejects(put([`http://${mirror.host}`], workload), { code: 'forbidden' });
+      const answer = await put([`http://${mirror.host}`]);
+      assert.ok('data' in answer);
+      assert.deepEqual(answer.data.warnings.length, 0);
+      mirror.asked.length = 0;
+      await pull(containerd, `${upstream.host}/team/app:1`);
+      assert.ok(
+        mirror.asked.some((each) => each.includes('/v2/team/app/blobs/')),
+        'layers came from the mirror',
+      );
+      assert.equal(upstream.asked.length, 0);
+      await service.images.remove(`${upstream.host}/team/app:1`);
+      await mirror.stop();
+      await pull(containerd, `${upstream.host}/team/app:1`);
+      assert.ok(upstream.asked.some((each) => each.includes('/v2/team/app/manifests/')));
+      const after = await handlers['containerd.deleteMirror'](
+        { params: { registry: upstream.host }, query: {}, body: undefined },
+        call(),
+      );
+      assert.ok(!('plan' in after));
+      assert.deepEqual(readdirSync(containerd.certsDir), []);
+      service.close();
+    });
+
+    test('the one edit of the configuration: made once, by the real binary found good, mirrors effective after it', async () => {
+      await using containerd = new TestContainerd(theContainerd(major));
+      const before = readFileSync(containerd.configFile, 'utf8');
+      await containerd.start();
+      const { service, journal } = serviceOver(containerd);
+      const store = await service.mirrors();
+      const started = containerd.starts;
+      await store.put('quay.io', { endpoints: ['https://q.invalid'] });
+      assert.equal(containerd.starts, started + 1);
+      assert.equal(journal.mark, undefined);
+      const after = readFileSync(containerd.configFile, 'utf8');
+      const added = after.split('\n').filter((line) => !before.split('\n').includes(line));
+      assert.ok(
+        added.every((line) => /config_path|^\s*\[plugins/.test(line)),
+        added.join('\n'),
+      );
+      assert.ok(before.split('\n').every((line) => after.split('\n').includes(line)));
+      await store.put('quay.io', { endpoints: ['https://r.invalid'] });
+      await store.delete('quay.io');
+      assert.equal(containerd.starts, started + 1, 'no restart any more');
+      const { version } = await service.runtime.version();
+      assert.ok(version.replace(/^v/, '').startsWith(`${major}.`));
+      service.close();
+    });
+
+    test('inline mirrors of a version 2 configuration work before and after their migration', async () => {
+      await using containerd = new TestContainerd(theContainerd(major));
+      await using upstream = await TestRegistry.start();
+      await using mirror = await TestRegistry.start();
+      const image = makeImage('inline');
+      mirror.add('team/app', '1', image);
+      const registry = 'plugins."io.containerd.grpc.v1.cri".registry';
+      const inline = `\n# mirrors of old\n[${registry}.mirrors."${upstream.host}"]\nendpoint = ["http://${mirror.host}"]\n# the end\n`;
+      writeFileSync(containerd.configFile, `${containerd.version2Config()}${inline}`);
+      await containerd.start();
+      const { service } = serviceOver(containerd);
+      const store = await service.mirrors();
+      assert.equal((await store.get(upstream.host))?.source, 'config.toml');
+      await pull(containerd, `${upstream.host}/team/app:1`);
+      await service.images.remove(`${upstream.host}/team/app:1`);
+      await store.put('quay.io', { endpoints: ['https://q.invalid'] });
+      const after = readFileSync(containerd.configFile, 'utf8');
+      assert.ok(!after.includes('registry.mirrors') && after.includes('# the end'));
+      assert.equal((await store.get(upstream.host))?.source, 'certs.d');
+      mirror.asked.length = 0;
+      assert.equal(await pull(containerd, `${upstream.host}/team/app:1`), image.id);
+      assert.ok(mirror.asked.some((each) => each.includes('/v2/team/app/blobs/')));
+      service.close();
+    });
+
+    test("containerd's own default configuration is edited in one line and read back as intended", async () => {
+      await using containerd = new TestContainerd(theContainerd(major));
+      const { service } = serviceOver(containerd);
+      const defaults = (await new SystemExec().run(containerd.installed.binary, ['config', 'default']))
+        .stdout;
+      writeFileSync(containerd.configFile, `# a comment at the top\n${defaults}# and one at the end\n`);
+      // Only prepared: with these paths the default would not start beside a real one.
+      const { ConfigSwitch } = await import('#containerd/config-switch.ts');
+      const config = new ConfigSwitch({
+        ...{ files: new Files(), exec: new SystemExec(), clock: systemClock, journal: new MemoryJournal() },
+        runtime: service.runtime,
+        unit: { check: async () => undefined, restart: async () => undefined },
+        place: () => service.place(),
+        binary: containerd.installed.binary,
+      });
+      const pending = await config.prepare();
+      assert.ok(pending?.before !== undefined);
+      const old = pending.before.split('\n');
+      const now = pending.after.split('\n');
+      assert.equal(now.length, old.length);
+      const changed = now.filter((line, at) => line !== old[at]);
+      assert.equal(changed.length, 1);
+      assert.match(changed[0] ?? '', /^\s*config_path = /);
+      assert.ok(parse(pending.after));
+      assert.deepEqual(readdirSync(join(containerd.folder, 'etc')), ['config.toml']);
+      service.close();
+    });
+
+    test('a configuration that the binary refuses to run with is rolled back by itself', async () => {
+      await using containerd = new TestContainerd(theContainerd(major));
+      const before = readFileSync(containerd.configFile, 'utf8');
+      await containerd.start();
+      const { service } = serviceOver(containerd);
+      const place = service.place();
+      const broken = new Map<string, string>();
+      const { ConfigSwitch } = await import('#containerd/config-switch.ts');
+      let restarts = 0;
+      const config = new ConfigSwitch({
+        ...{ files: new Files(), exec: new SystemExec(), clock: systemClock, journal: new MemoryJournal() },
+        runtime: service.runtime,
+        // The first start with the new file fails, as it would for a reason that only shows when it runs.
+        unit: {
+          check: async () => undefined,
+          restart: async () => {
+            await containerd.stop();
+            if (++restarts > 1) await containerd.start();
+            else broken.set('config', readFileSync(containerd.configFile, 'utf8'));
+          },
+        },
+        place: () => place,
+        binary: containerd.installed.binary,
+        answerWithinMs: 1500,
+      });
+      const pending = await config.prepare();
+      assert.ok(pending);
+      await assert.rejects(config.commit(pending), { code: 'runtime_rolled_back' });
+      assert.notEqual(broken.get('config'), before);
+      assert.equal(readFileSync(containerd.configFile, 'utf8'), before);
+      assert.equal((await service.runtime.status()).ready, true);
+      service.close();
+    });
+  });
+}

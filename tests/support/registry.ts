@@ -1,0 +1,69 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { MadeImage } from './oci.ts';
+
+/** A small image registry on loopback that remembers what it was asked (distribution spec, pull only). */
+export class TestRegistry implements AsyncDisposable {
+  readonly asked: string[] = [];
+  readonly #images = new Map<string, MadeImage>();
+  readonly #server = createServer((request, response) => this.#answer(request, response));
+  #port = 0;
+
+  static async start(): Promise<TestRegistry> {
+    const registry = new TestRegistry();
+    await new Promise<void>((resolve) => registry.#server.listen(0, '127.0.0.1', resolve));
+    const address = registry.#server.address();
+    registry.#port = typeof address === 'object' && address !== null ? address.port : 0;
+    return registry;
+  }
+
+  get host(): string {
+    return `127.0.0.1:${this.#port}`;
+  }
+
+  /** Serves the image as `repository:tag`. */
+  add(repository: string, tag: string, image: MadeImage): void {
+    this.#images.set(`${repository}/manifests/${tag}`, image);
+    this.#images.set(`${repository}/manifests/${image.digest}`, image);
+  }
+
+  /** As if the machine were switched off. */
+  async stop(): Promise<void> {
+    this.#server.closeAllConnections();
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#server.listening) await this.stop();
+  }
+
+  #answer(request: IncomingMessage, response: ServerResponse): void {
+    const path = new URL(request.url ?? '', 'http://x').pathname;
+    this.asked.push(`${request.method} ${path}`);
+    const body = this.#content(path.replace(/^\/v2\//, ''));
+    if (body === undefined) {
+      response.writeHead(404).end();
+      return;
+    }
+    response.writeHead(200, {
+      'content-type': body.type,
+      'content-length': body.bytes.length,
+      ...(body.digest === undefined ? {} : { 'docker-content-digest': body.digest }),
+    });
+    response.end(request.method === 'HEAD' ? undefined : body.bytes);
+  }
+
+  #content(path: string): { type: string; bytes: Buffer; digest?: string } | undefined {
+    if (path === '') return { type: 'application/json', bytes: Buffer.from('{}') };
+    const image = this.#images.get(path);
+    if (image !== undefined) {
+      const type = 'application/vnd.oci.image.manifest.v1+json';
+      return { type, bytes: image.manifest, digest: image.digest };
+    }
+    const digest = /\/blobs\/(sha256:[0-9a-f]{64})$/.exec(path)?.[1];
+    for (const { blobs } of this.#images.values()) {
+      const bytes = digest === undefined ? undefined : blobs.get(digest);
+      if (bytes !== undefined) return { type: 'application/octet-stream', bytes };
+    }
+    return undefined;
+  }
+}
