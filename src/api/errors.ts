@@ -140,6 +140,11 @@ export const errorCatalogue = {
     meaning: 'A fault of beosd itself.',
     remedy: 'Please report it with the log of the daemon (journalctl -u beosd).',
   },
+  cluster_unavailable: {
+    status: 503,
+    meaning: 'The Kubernetes API of the node does not answer.',
+    remedy: 'Wait for `cluster_unreachable` to leave GET /system/conditions, or sign the request.',
+  },
   store_unavailable: {
     status: 503,
     meaning: 'The store of the daemon cannot be written (full or read-only disk, damaged file).',

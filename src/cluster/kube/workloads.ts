@@ -1,0 +1,213 @@
+import { createHash } from 'node:crypto';
+import { fault } from '#api/errors.ts';
+import { type OperationName, specOf } from '#api/operations.ts';
+import type { KubeRequest } from '#cluster/kube/connection.ts';
+import { matchesAny } from '#cluster/kube/names.ts';
+import type { LocalPod } from '#cluster/kube/objects.ts';
+import { asObject, type RawObject, textOf } from '#cluster/kube/raw.ts';
+import type { Clock } from '#host/clock.ts';
+import { SingleFlight } from '#lib/mutex.ts';
+import { plainAddress } from '#lib/net.ts';
+
+/** A pod of this cluster, in a namespace that is trusted. */
+export interface ProvedWorkload {
+  readonly namespace: string;
+  readonly serviceAccount?: string;
+  readonly pod?: string;
+}
+
+/** What the proofs are made of; ClusterWatch is one. */
+export interface WorkloadSource {
+  request(request: KubeRequest): Promise<unknown>;
+  readonly localPods: ReadonlyMap<string, LocalPod>;
+  /** ms since {@link localPods} was last known to be what the server says; 0 while it follows. */
+  readonly localPodsAge: number;
+  onPodGone(listener: (key: string) => void): () => void;
+}
+
+export interface WorkloadOptions {
+  readonly clock: Clock;
+  readonly source: WorkloadSource;
+  readonly trustedNamespaces: readonly string[];
+  /** Whether a packet from this address comes over the LAN (or a tunnel) rather than from a pod's own interface. */
+  readonly comesFromLan: (address: string) => boolean;
+  /** `access.podAddress`; false: tokens everywhere. */
+  readonly addressProof: boolean;
+}
+
+/** The audience that a token must be made for (contract §5). */
+export const audience = 'beosd';
+const longestToken = 8192;
+const keptMs = 60_000;
+/** A token that was refused is not asked about again for so long: a client in a loop is no load on the API server. */
+const refusedMs = 5000;
+const mostKept = 512;
+const mostReviews = 8;
+const reviewDeadlineMs = 5000;
+
+interface Kept {
+  readonly workload: ProvedWorkload | undefined;
+  /** Monotonic ms. */
+  readonly until: number;
+  /** `namespace/name` of the pod that the token is bound to. */
+  readonly pod: string | undefined;
+}
+
+/**
+ * Tells pods from everyone else: by a ServiceAccount token, which the API server checks, or by the source address of a
+ * pod of this node (contract §5).
+ *
+ * INVARIANTS: no answer outlives its pod or its token, and none 60 s; while the API server is away nothing new is
+ * proved by token, and the last pod list counts for 60 s.
+ */
+export class Workloads {
+  readonly #options: WorkloadOptions;
+  readonly #kept = new Map<string, Kept>();
+  readonly #flights = new SingleFlight<ProvedWorkload | undefined>();
+  /** Pods that went while a review was under way. */
+  readonly #goneMeanwhile = new Set<string>();
+  #reviews = 0;
+
+  constructor(options: WorkloadOptions) {
+    this.#options = options;
+    options.source.onPodGone((key) => this.#drop(key));
+  }
+
+  /** Answers that are kept now. */
+  get size(): number {
+    return this.#kept.size;
+  }
+
+  /**
+   * The pod that a token was made for; undefined: it proves nothing. Throws the Fault `cluster_unavailable` when the API
+   * server cannot be asked, `too_many_requests` when it is asked too much.
+   */
+  async byToken(token: string, _signal: AbortSignal): Promise<ProvedWorkload | undefined> {
+    const claims = this.#claims(token);
+    if (claims === undefined) return undefined;
+    const id = createHash('sha256').update(token).digest('base64');
+    const kept = this.#kept.get(id);
+    if (kept !== undefined && kept.until > this.#options.clock.monotonic()) return kept.workload;
+    this.#kept.delete(id);
+    // Not tied to one request: others may wait for the same answer, and the deadline bounds it.
+    return this.#flights.run(id, () => this.#review(id, token, claims));
+  }
+
+  /** The pod of this node that has this address, for an operation that today's pods call without a token. */
+  byAddress(
+    address: string,
+    operation: OperationName,
+    _signal: AbortSignal,
+  ): Promise<ProvedWorkload | undefined> {
+    return Promise.resolve(this.#byAddress(plainAddress(address), operation));
+  }
+
+  #byAddress(address: string, operation: OperationName): ProvedWorkload | undefined {
+    const { source, addressProof, trustedNamespaces, comesFromLan } = this.#options;
+    if (!addressProof || specOf(operation).origin !== 'specified' || source.localPodsAge > keptMs)
+      return undefined;
+    const holders = [...source.localPods.values()].filter(
+      (pod) => pod.running && !pod.hostNetwork && pod.addresses.includes(address),
+    );
+    // An address is given on before the API forgets who had it: then the pod that stays is meant.
+    const staying = holders.filter((pod) => !pod.terminating);
+    const [pod, second] = staying.length > 0 ? staying : holders;
+    if (pod === undefined || second !== undefined) return undefined;
+    if (!matchesAny(pod.namespace, trustedNamespaces) || comesFromLan(address)) return undefined;
+    return { namespace: pod.namespace, serviceAccount: pod.serviceAccount, pod: pod.name };
+  }
+
+  /**
+   * What the token says of itself, before anybody is asked. Nothing of it is proof; it only saves the API server from
+   * tokens that cannot pass.
+   */
+  #claims(token: string): Claims | undefined {
+    if (token.length > longestToken) return undefined;
+    const claims = decode(token);
+    if (claims === undefined || claims.expiresAt <= this.#options.clock.now()) return undefined;
+    return matchesAny(claims.namespace, this.#options.trustedNamespaces) ? claims : undefined;
+  }
+
+  async #review(id: string, token: string, claims: Claims): Promise<ProvedWorkload | undefined> {
+    if (this.#reviews >= mostReviews) {
+      throw fault('too_many_requests', 'Too many tokens are being checked.', { retryAfter: 1 });
+    }
+    this.#reviews++;
+    try {
+      const answer = await this.#options.source.request({
+        method: 'POST',
+        path: '/apis/authentication.k8s.io/v1/tokenreviews',
+        body: {
+          apiVersion: 'authentication.k8s.io/v1',
+          kind: 'TokenReview',
+          spec: { token, audiences: [audience] },
+        },
+        deadlineMs: reviewDeadlineMs,
+      });
+      const found = verdict(asObject(asObject(answer)?.['status']) ?? {}, claims);
+      const proved = found?.podKey !== undefined && this.#goneMeanwhile.has(found.podKey) ? undefined : found;
+      this.#keep(id, proved, claims);
+      return proved?.workload;
+    } finally {
+      if (--this.#reviews === 0) this.#goneMeanwhile.clear();
+    }
+  }
+
+  #keep(id: string, proved: Proved | undefined, claims: Claims): void {
+    const { clock } = this.#options;
+    const left = claims.expiresAt - clock.now();
+    const until = clock.monotonic() + Math.min(proved === undefined ? refusedMs : keptMs, left);
+    this.#kept.set(id, { workload: proved?.workload, until, pod: proved?.podKey });
+    const [oldest] = this.#kept.keys();
+    if (this.#kept.size > mostKept && oldest !== undefined) this.#kept.delete(oldest);
+  }
+
+  #drop(pod: string): void {
+    if (this.#reviews > 0) this.#goneMeanwhile.add(pod);
+    for (const [id, kept] of this.#kept) if (kept.pod === pod) this.#kept.delete(id);
+  }
+}
+
+interface Claims {
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  /** ms since the epoch. */
+  readonly expiresAt: number;
+}
+
+interface Proved {
+  readonly workload: ProvedWorkload;
+  readonly podKey: string | undefined;
+}
+
+function decode(token: string): Claims | undefined {
+  const parts = token.split('.');
+  if (parts.length !== 3) return undefined;
+  let payload: RawObject | undefined;
+  try {
+    payload = asObject(JSON.parse(Buffer.from(parts[1] ?? '', 'base64url').toString('utf8')));
+  } catch {
+    return undefined;
+  }
+  const audiences: unknown = payload?.['aud'];
+  if (Array.isArray(audiences) ? !audiences.includes(audience) : audiences !== audience) return undefined;
+  const account = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(textOf(payload?.['sub']));
+  const seconds = payload?.['exp'];
+  if (account === null || typeof seconds !== 'number') return undefined;
+  return { namespace: account[1] ?? '', serviceAccount: account[2] ?? '', expiresAt: seconds * 1000 };
+}
+
+/** What the API server said: authenticated, for our audience, as the account that the token names. */
+function verdict(status: RawObject, { namespace, serviceAccount }: Claims): Proved | undefined {
+  const audiences: unknown = status['audiences'];
+  const user = asObject(status['user']);
+  if (status['authenticated'] !== true || !Array.isArray(audiences) || !audiences.includes(audience)) {
+    return undefined;
+  }
+  if (user?.['username'] !== `system:serviceaccount:${namespace}:${serviceAccount}`) return undefined;
+  const names: unknown = asObject(user['extra'])?.['authentication.kubernetes.io/pod-name'];
+  const pod = Array.isArray(names) ? textOf(names[0]) : '';
+  return pod === ''
+    ? { workload: { namespace, serviceAccount }, podKey: undefined }
+    : { workload: { namespace, serviceAccount, pod }, podKey: `${namespace}/${pod}` };
+}

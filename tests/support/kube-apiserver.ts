@@ -1,0 +1,248 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
+import { once } from 'node:events';
+import { createWriteStream, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { Agent, request } from 'node:https';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { findKube, type KubeBinaries } from './kube-build.ts';
+
+export interface ApiAnswer {
+  readonly status: number;
+  readonly body: { readonly [key: string]: unknown };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  return address.port;
+}
+
+/** A real kube-apiserver with its etcd, on loopback, that can be stopped, frozen and put back. */
+export class KubeApiServer {
+  readonly dir: string;
+  readonly port: number;
+  readonly #etcdPort: number;
+  readonly #binaries: KubeBinaries;
+  #etcd: ChildProcess | undefined;
+  #api: ChildProcess | undefined;
+  #agent: Agent | undefined;
+
+  private constructor(binaries: KubeBinaries, dir: string, port: number, etcdPort: number) {
+    this.#binaries = binaries;
+    this.dir = dir;
+    this.port = port;
+    this.#etcdPort = etcdPort;
+  }
+
+  /** Undefined where there are no binaries (`./test` builds them first, this does not). */
+  static async start(): Promise<KubeApiServer | undefined> {
+    const binaries = findKube();
+    if (binaries === undefined) return undefined;
+    const dir = mkdtempSync(join(tmpdir(), 'beosd-kube-'));
+    const server = new KubeApiServer(binaries, dir, await freePort(), await freePort());
+    server.#writeKeys();
+    await server.startEtcd();
+    await server.startApi();
+    return server;
+  }
+
+  get url(): string {
+    return `https://127.0.0.1:${this.port}`;
+  }
+
+  get ca(): string {
+    return readFileSync(join(this.dir, 'certs/apiserver.crt'), 'utf8');
+  }
+
+  /** A kubeconfig for one of the static tokens. */
+  kubeconfig(token = 'admin-token'): string {
+    return JSON.stringify({
+      apiVersion: 'v1',
+      kind: 'Config',
+      'current-context': 'lab',
+      contexts: [{ name: 'lab', context: { cluster: 'lab', user: 'lab' } }],
+      clusters: [
+        {
+          name: 'lab',
+          cluster: {
+            server: this.url,
+            'certificate-authority-data': Buffer.from(this.ca).toString('base64'),
+          },
+        },
+      ],
+      users: [{ name: 'lab', user: { token } }],
+    });
+  }
+
+  #writeKeys(): void {
+    mkdirSync(join(this.dir, 'certs'));
+    const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    writeFileSync(join(this.dir, 'sa.key'), privateKey.export({ type: 'pkcs8', format: 'pem' }), {
+      mode: 0o600,
+    });
+    writeFileSync(
+      join(this.dir, 'tokens.csv'),
+      'admin-token,admin,1,"system:masters"\nsecond-token,second,2,"system:masters"\n',
+      { mode: 0o600 },
+    );
+  }
+
+  async startEtcd(): Promise<void> {
+    const client = `http://127.0.0.1:${this.#etcdPort}`;
+    this.#etcd = this.#spawn(this.#binaries.etcd, 'etcd', [
+      `--data-dir=${join(this.dir, 'etcd')}`,
+      `--listen-client-urls=${client}`,
+      `--advertise-client-urls=${client}`,
+      '--listen-peer-urls=http://127.0.0.1:0',
+      '--unsafe-no-fsync',
+      '--logger=zap',
+    ]);
+    await until('etcd', async () => (await fetch(`${client}/health`)).ok);
+  }
+
+  async startApi(): Promise<void> {
+    this.#api = this.#spawn(this.#binaries.apiserver, 'apiserver', [
+      `--etcd-servers=http://127.0.0.1:${this.#etcdPort}`,
+      `--secure-port=${this.port}`,
+      '--bind-address=127.0.0.1',
+      `--cert-dir=${join(this.dir, 'certs')}`,
+      `--token-auth-file=${join(this.dir, 'tokens.csv')}`,
+      '--authorization-mode=RBAC',
+      `--service-account-key-file=${join(this.dir, 'sa.key')}`,
+      `--service-account-signing-key-file=${join(this.dir, 'sa.key')}`,
+      '--service-account-issuer=https://kubernetes.default.svc',
+      '--api-audiences=https://kubernetes.default.svc,beosd',
+      '--service-cluster-ip-range=10.96.0.0/24',
+      '--disable-admission-plugins=ServiceAccount,TaintNodesByCondition',
+      '--allow-privileged=true',
+      '--max-requests-inflight=2000',
+      '--max-mutating-requests-inflight=1000',
+    ]);
+    await until('kube-apiserver', async () => (await this.call('GET', '/readyz')).status === 200, 120_000);
+  }
+
+  /** Ends with SIGKILL, as a power cut would. */
+  async stopApi(): Promise<void> {
+    await end(this.#api, 'SIGKILL');
+    this.#agent?.destroy();
+  }
+
+  async stopEtcd(): Promise<void> {
+    await end(this.#etcd, 'SIGKILL');
+  }
+
+  freeze(): void {
+    this.#api?.kill('SIGSTOP');
+  }
+
+  thaw(): void {
+    this.#api?.kill('SIGCONT');
+  }
+
+  /** etcd forgets its history up to now. */
+  async compact(): Promise<void> {
+    const post = async (path: string, body: unknown) => {
+      const response = await fetch(`http://127.0.0.1:${this.#etcdPort}/v3/${path}`, {
+        method: 'POST',
+        body: JSON.stringify(body),
+      });
+      return (await response.json()) as { header: { revision: string } };
+    };
+    const { header } = await post('kv/range', { key: Buffer.from('x').toString('base64') });
+    await post('kv/compaction', { revision: header.revision, physical: true });
+  }
+
+  /** A copy of etcd's data; only while etcd is stopped. */
+  etcdDir(): string {
+    return join(this.dir, 'etcd');
+  }
+
+  /** A request as administrator, on connections of its own. */
+  call(
+    method: string,
+    path: string,
+    body?: unknown,
+    contentType = 'application/json',
+    token = 'admin-token',
+  ): Promise<ApiAnswer> {
+    this.#agent ??= new Agent({ keepAlive: true, maxSockets: 64 });
+    const text = body === undefined ? undefined : JSON.stringify(body);
+    const { promise, resolve, reject } = Promise.withResolvers<ApiAnswer>();
+    const sent = request(
+      `${this.url}${path}`,
+      {
+        method,
+        agent: this.#agent,
+        ca: this.ca,
+        headers: { authorization: `Bearer ${token}`, ...(text ? { 'content-type': contentType } : {}) },
+      },
+      (response) => {
+        let received = '';
+        response.setEncoding('utf8');
+        response.on('data', (chunk: string) => {
+          received += chunk;
+        });
+        response.on('end', () => {
+          const status = response.statusCode ?? 0;
+          resolve({ status, body: received.startsWith('{') ? JSON.parse(received) : { text: received } });
+        });
+      },
+    );
+    sent.on('error', reject);
+    sent.end(text);
+    return promise;
+  }
+
+  /** As {@link call}; anything but 2xx fails the test. */
+  async must(method: string, path: string, body?: unknown, contentType?: string): Promise<ApiAnswer['body']> {
+    const answer = await this.call(method, path, body, contentType);
+    if (answer.status >= 300) {
+      throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body).slice(0, 400)}`);
+    }
+    return answer.body;
+  }
+
+  async stop(): Promise<void> {
+    this.thaw();
+    await this.stopApi();
+    await this.stopEtcd();
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  #spawn(file: string, name: string, args: readonly string[]): ChildProcess {
+    const log = createWriteStream(join(this.dir, `${name}.log`), { flags: 'a' });
+    const child = spawn(file, args, { cwd: this.dir, stdio: ['ignore', 'pipe', 'pipe'] });
+    child.stdout?.pipe(log, { end: false });
+    child.stderr?.pipe(log, { end: false });
+    const kill = () => child.kill('SIGKILL');
+    process.once('exit', kill);
+    child.once('exit', () => {
+      process.off('exit', kill);
+      log.end();
+    });
+    return child;
+  }
+}
+
+async function end(child: ChildProcess | undefined, signal: NodeJS.Signals): Promise<void> {
+  if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  child.kill(signal);
+  await once(child, 'exit');
+}
+
+/** Waits for a process to serve: polling is all there is for somebody else's start. */
+async function until(what: string, ready: () => Promise<boolean>, withinMs = 30_000): Promise<void> {
+  const deadline = performance.now() + withinMs;
+  for (;;) {
+    if (await ready().catch(() => false)) return;
+    if (performance.now() > deadline) throw new Error(`${what} was not ready within ${withinMs} ms`);
+    await delay(50);
+  }
+}
