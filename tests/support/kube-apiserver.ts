@@ -7,11 +7,23 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { findKube, type KubeBinaries } from './kube-build.ts';
+import { buildKube, findKube, type KubeBinaries } from './kube-build.ts';
 
 export interface ApiAnswer {
   readonly status: number;
   readonly body: { readonly [key: string]: unknown };
+}
+
+/** The reason for which the tests with a real server are skipped; false: it is here, built now if need be. */
+export async function whyNoKube(): Promise<string | false> {
+  if (findKube() !== undefined) return false;
+  try {
+    await buildKube((line) => process.stderr.write(`kube-apiserver: ${line}\n`));
+    return false;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message.split('\n')[0] : String(error);
+    return `no kube-apiserver and etcd in KUBEBUILDER_ASSETS or PATH, and they could not be built: ${reason}`;
+  }
 }
 
 async function freePort(): Promise<number> {
@@ -41,10 +53,10 @@ export class KubeApiServer {
     this.#etcdPort = etcdPort;
   }
 
-  /** Undefined where there are no binaries (`./test` builds them first, this does not). */
-  static async start(): Promise<KubeApiServer | undefined> {
+  /** Fails where there are no binaries: ask {@link whyNoKube} first. */
+  static async start(): Promise<KubeApiServer> {
     const binaries = findKube();
-    if (binaries === undefined) return undefined;
+    if (binaries === undefined) throw new Error('no kube-apiserver');
     const dir = mkdtempSync(join(tmpdir(), 'beosd-kube-'));
     const server = new KubeApiServer(binaries, dir, await freePort(), await freePort());
     server.#writeKeys();
@@ -181,7 +193,10 @@ export class KubeApiServer {
         method,
         agent: this.#agent,
         ca: this.ca,
-        headers: { authorization: `Bearer ${token}`, ...(text ? { 'content-type': contentType } : {}) },
+        headers: {
+          authorization: `Bearer ${token}`,
+          ...(text ? { 'content-type': contentType, 'content-length': Buffer.byteLength(text) } : {}),
+        },
       },
       (response) => {
         let received = '';

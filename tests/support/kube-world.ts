@@ -1,5 +1,7 @@
+import type { ClusterReport } from '#cluster/kube/cluster-watch.ts';
 import type { KubeNames } from '#cluster/kube/names.ts';
 import type { ApiAnswer } from './kube-apiserver.ts';
+import type { Followed } from './kube-harness.ts';
 
 /** What both the real server and the fake can be told. */
 export interface KubeApi {
@@ -61,6 +63,7 @@ export class KubeWorld {
   readonly #api: KubeApi;
   readonly #made = new Map<string, string>();
   readonly #namespaces = new Set<string>();
+  #marks = 0;
 
   constructor(api: KubeApi) {
     this.#api = api;
@@ -170,6 +173,21 @@ export class KubeWorld {
 
   async removePod(namespace: string, name: string): Promise<void> {
     await this.remove(`/api/v1/namespaces/${namespace}/pods`, name);
+  }
+
+  /** What has been written so far has arrived: a mark is written last and awaited. */
+  async settled(followed: Pick<Followed, 'until'>): Promise<void> {
+    const mark = `settled-${++this.#marks}`;
+    const { group, version, plural, name } = testNames.system;
+    const path = `/apis/${group}/${version}/${plural}/${name}`;
+    const now = await this.#api.must('GET', path);
+    const was = (now as { spec: { version: string } }).spec.version;
+    for (const release of [mark, was]) {
+      await this.system(testNames, release);
+      const arrived = (report: ClusterReport) =>
+        report.cluster.known && report.cluster.value.version === release;
+      await followed.until(`the mark ${release}`, arrived);
+    }
   }
 
   /** Everything that was made is taken away again; namespaces and definitions stay. */

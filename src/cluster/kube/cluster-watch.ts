@@ -43,7 +43,7 @@ export interface ClusterOptions {
 
 const source = 'kubernetes';
 /** A change is told after so many ms, and the next not before the second number: a burst is one change. */
-const tellMs = { first: 5, next: 50 };
+const tellMs = { first: 5, next: 25 };
 /** A kubeconfig that is away for longer is gone, and with it the cluster; for less, it is being rewritten. */
 const goneMs = 10_000;
 
@@ -130,7 +130,7 @@ export class ClusterWatch {
 
   /** Full lists made so far, all resources. */
   get lists(): number {
-    return this.#all().reduce((sum, each) => sum + each.lists, 0);
+    return this.#deciding().reduce((sum, each) => sum + each.lists, this.#local?.reflector.lists ?? 0);
   }
 
   /** A pod (`namespace/name`) is no longer there. Returns how to stop listening. */
@@ -183,9 +183,9 @@ export class ClusterWatch {
     return new Reflector({ clock, random, link: this.link, spec, onChange, onStatus: () => this.#stir() });
   }
 
-  #all(): Pick<Reflector<unknown>, 'synced' | 'problem' | 'lists'>[] {
-    const local = this.#local === undefined ? [] : [this.#local.reflector];
-    return [this.#nodes, this.#pods, this.#users, this.#system, this.#certificates, ...local];
+  /** What the facts are made of. The pods of this node are not among it: they only prove callers. */
+  #deciding(): Pick<Reflector<unknown>, 'synced' | 'problem' | 'lists' | 'run'>[] {
+    return [this.#nodes, this.#pods, this.#users, this.#system, this.#certificates];
   }
 
   #podGone(key: string): void {
@@ -267,9 +267,9 @@ export class ClusterWatch {
   /** How it stands with the server, and why not better. */
   #state(): readonly [ClusterLink, string] {
     if (this.link.status !== 'connected') return [this.link.status, this.link.reason];
-    const problem = this.#all().find((each) => each.problem !== undefined)?.problem;
+    const problem = this.#deciding().find((each) => each.problem !== undefined)?.problem;
     if (problem !== undefined) return ['unreachable', problem];
-    return this.#all().every((each) => each.synced)
+    return this.#deciding().every((each) => each.synced)
       ? ['connected', '']
       : ['connecting', 'reading the cluster'];
   }

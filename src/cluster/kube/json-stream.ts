@@ -110,16 +110,15 @@ export class ListSplitter {
 
   push(chunk: Uint8Array): void {
     let from = 0;
-    for (let at = 0; at < chunk.length; at++) {
-      const byte = chunk[at] ?? 0;
-      if (this.#inString) {
-        this.#insideString(byte);
-      } else if (byte === QUOTE) {
+    for (let at = this.#inString ? this.#skipString(chunk, 0) : 0; at < chunk.length; at++) {
+      const byte = chunk[at];
+      if (byte === QUOTE) {
         this.#inString = true;
+        at = this.#skipString(chunk, at + 1) - 1;
       } else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
-        if (this.#opens(chunk, from, at, byte)) from = byte === OPEN_BRACKET ? at + 1 : at;
+        from = this.#opens(chunk, from, at, byte);
       } else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) {
-        if (this.#closes(chunk, from, at)) from = byte === CLOSE_BRACKET ? at : at + 1;
+        from = this.#closes(chunk, from, at);
       }
     }
     this.#keep(chunk.subarray(from));
@@ -132,33 +131,39 @@ export class ListSplitter {
     return typeof envelope === 'object' && envelope !== null ? envelope : {};
   }
 
-  #insideString(byte: number): void {
-    if (this.#escaped) this.#escaped = false;
-    else if (byte === BACKSLASH) this.#escaped = true;
-    else if (byte === QUOTE) this.#inString = false;
+  /** The index after the end of the string that `at` is in, or the end of the chunk. Most bytes of a list are in strings. */
+  #skipString(chunk: Uint8Array, from: number): number {
+    let at = from;
+    for (; at < chunk.length && this.#inString; at++) {
+      const byte = chunk[at];
+      if (this.#escaped) this.#escaped = false;
+      else if (byte === BACKSLASH) this.#escaped = true;
+      else if (byte === QUOTE) this.#inString = false;
+    }
+    return at;
   }
 
-  /** Counts an opening bracket; true when what follows belongs to another pile (an item, or the items array). */
-  #opens(chunk: Uint8Array, from: number, at: number, byte: number): boolean {
+  /** Counts an opening bracket; returns where the pile begins that the next bytes belong to. */
+  #opens(chunk: Uint8Array, from: number, at: number, byte: number): number {
     this.#depth++;
-    if (this.#inItems) return this.#depth === 3;
-    if (byte !== OPEN_BRACKET || this.#depth !== 2) return false;
+    if (this.#inItems) return this.#depth === 3 ? at : from;
+    if (byte !== OPEN_BRACKET || this.#depth !== 2) return from;
     this.#keep(chunk.subarray(from, at + 1));
     this.#inItems = /"items"\s*:\s*\[$/.test(this.#tail);
-    return true;
+    return at + 1;
   }
 
-  #closes(chunk: Uint8Array, from: number, at: number): boolean {
+  #closes(chunk: Uint8Array, from: number, at: number): number {
     this.#depth--;
-    if (!this.#inItems) return false;
+    if (!this.#inItems) return from;
     if (this.#depth === 2) {
       this.#item.add(chunk.subarray(from, at + 1));
       this.#onItem(parse(this.#item.take()));
-      return true;
+      return at + 1;
     }
-    if (this.#depth !== 1) return false;
+    if (this.#depth !== 1) return from;
     this.#inItems = false;
-    return true;
+    return at;
   }
 
   /** Puts bytes on the pile that they belong to; what stands between two items belongs to none. */
