@@ -38,7 +38,7 @@ export type FaultyAnswer =
  * field selectors, 410, TokenReview, CRDs. The real server runs the same tables (`*.real.test.ts`) and keeps it honest.
  */
 export class KubeFake {
-  readonly #server: Http2Server = createServer();
+  #server: Http2Server = createServer();
   readonly #sessions = new Set<ServerHttp2Session>();
   readonly #objects = new Map<string, Stored>();
   readonly #watchers = new Set<Watcher>();
@@ -88,6 +88,37 @@ export class KubeFake {
     for (const session of this.#sessions) session.destroy();
     this.#server.close();
     if (this.#server.listening) await once(this.#server, 'close');
+  }
+
+  /** After {@link stop}: the same objects on the same port. */
+  async relisten(port: number): Promise<void> {
+    this.#server = createServer();
+    await this.listen(port);
+  }
+
+  /** The server ends its watches of a collection in good order, as it does every half hour. */
+  endWatches(plural: string): void {
+    for (const { stream, collection } of this.#watchers) if (collection.endsWith(`/${plural}`)) stream.end();
+  }
+
+  /** A backup of the store, for {@link restore}: revisions go back with it. */
+  save(): unknown {
+    return { objects: structuredClone([...this.#objects]), revision: this.#revision };
+  }
+
+  restore(backup: unknown): void {
+    const { objects, revision } = backup as { objects: [string, Stored][]; revision: number };
+    this.#objects.clear();
+    for (const [id, stored] of structuredClone(objects)) this.#objects.set(id, stored);
+    this.#revision = revision;
+    this.#history = [];
+    this.#compacted = 0;
+  }
+
+  /** Forgets all but the last `kept` changes. */
+  compactBelow(kept: number): void {
+    this.#compacted = this.#revision - kept;
+    this.#history = this.#history.filter(({ revision }) => revision > this.#compacted);
   }
 
   /** Connections end, the server stays. */

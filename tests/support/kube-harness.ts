@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type ClusterReport, ClusterWatch } from '#cluster/kube/cluster-watch.ts';
 import type { KubeTimings } from '#cluster/kube/connection.ts';
 import type { Identity } from '#cluster/kube/facts.ts';
@@ -53,6 +54,15 @@ export function follow(kubeconfig: string, timings?: KubeTimings): Followed {
       rmSync(dir, { recursive: true, force: true });
     },
   });
+}
+
+/** For counters that tell nobody when they change. */
+export async function eventually(what: string, check: () => boolean, withinMs = 5000): Promise<void> {
+  const deadline = performance.now() + withinMs;
+  while (!check()) {
+    if (performance.now() > deadline) throw new Error(`not within ${withinMs} ms: ${what}`);
+    await delay(5);
+  }
 }
 
 function waitFor(

@@ -33,12 +33,18 @@ export interface ReflectorOptions<T> {
 }
 
 const definitions = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+const harmlessInARow = 3;
 const pageSize = 500;
 const pageDeadlineMs = 30_000;
 /** A watch that ends sooner, without a word, does not count as a success. */
 const shortWatchMs = 2000;
 /** The server ends a watch after 30 to 60 minutes; so many seconds keep the daemons of a cluster out of step. */
 const watchSeconds = { least: 1800, spread: 1800 };
+
+/** The server ended a watch that had hardly begun. */
+class EndedEarly extends Error {
+  override readonly name = 'EndedEarly';
+}
 
 /** The position in the server's history is no longer there: everything is listed again. */
 class Gone extends Error {
@@ -113,8 +119,10 @@ export class Reflector<T> {
     if (status === 404 && crd !== undefined && (await this.#undefinedYet(crd, signal))) return;
     const gone = error instanceof Gone || status === 410;
     if (gone) this.#version = undefined;
-    // The first 410 is part of the game (the server forgets its history every few minutes); a second in a row is not.
-    if (!gone || this.#backoff.failures > 0) this.#setProblem(`${name}: ${messageOf(error)}`);
+    // A 410 or an early end is part of the game (the server forgets its history every few minutes); a row of them is not.
+    const harmless = gone || error instanceof EndedEarly;
+    if (!harmless || this.#backoff.failures >= harmlessInARow)
+      this.#setProblem(`${name}: ${messageOf(error)}`);
     await this.#backoff.wait(signal, error instanceof KubeStatusError ? error.retryAfterMs : undefined);
   }
 
@@ -190,7 +198,7 @@ export class Reflector<T> {
     await session.connection.stream({ path, signal, onOpen }, (chunk) => lines.push(chunk));
     settled();
     if (this.#backoff.failures > 0 || clock.monotonic() - began <= shortWatchMs) {
-      throw new Error('the watch ended at once');
+      throw new EndedEarly('the watch ended at once');
     }
   }
 
