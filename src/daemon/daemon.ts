@@ -1,7 +1,7 @@
 import { callerLabel } from '#api/caller.ts';
-import { noWorkloads } from '#auth/workloads.ts';
 import { type Access, openAccess, tellOwner } from '#daemon/access.ts';
 import { AuditDoor } from '#daemon/audit-door.ts';
+import { openCluster } from '#daemon/cluster.ts';
 import type { Config } from '#daemon/config.ts';
 import { lookAfter, openContainers } from '#daemon/containers.ts';
 import { type Core, type DaemonPorts, openCore } from '#daemon/core.ts';
@@ -43,7 +43,9 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   const { observatory, log, bus, onError } = core;
   if (config.sandbox) furnish(core);
   const sources = new Sources(core);
-  const access = openAccess({ ...core, workloads: noWorkloads, signal: core.stopping.signal });
+  const cluster = openCluster(core);
+  const { workloads } = cluster;
+  const access = openAccess({ ...core, workloads, signal: core.stopping.signal });
   const work = new Work({ ...core, owners: access.owners, bindHost: (ip) => sources.hostsFile.bind(ip) });
   const runner = openRunner(core, work);
   const containers = openContainers(core);
@@ -59,6 +61,7 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   lookAfter(containers, core);
   bus.onAvailability((available, reason) => observatory.update({ bus: { available, reason } }));
   sources.listen().catch((error: unknown) => onError('the network source', error));
+  cluster.start(core.stopping.signal);
   log.info({ version, port, sandbox: config.sandbox, profile: config.profile }, 'beosd serves');
   const close = async () => {
     core.stopping.abort();

@@ -1,4 +1,5 @@
 import type { InstallerCommand, InstallerProfile, LogMark } from '#cluster/installer-profile.ts';
+import type { KubeNames } from '#cluster/kube/names.ts';
 
 export const profileNames = ['beos', 'olares'] as const;
 export type ProfileName = (typeof profileNames)[number];
@@ -11,13 +12,6 @@ export interface BaseDirFiles {
   readonly previousAddress: string;
   readonly addressChangeFailed: string;
   readonly masterConfig: string;
-}
-
-/** A custom resource of the cluster. */
-export interface ResourceName {
-  readonly group: string;
-  readonly version: string;
-  readonly plural: string;
 }
 
 /**
@@ -68,18 +62,9 @@ export interface Profile {
     /** Names that we trust: only the owner may bind them. */
     readonly ownerOnly: readonly string[];
   };
-  readonly kube: {
+  readonly kube: KubeNames & {
     /** Tried in order; `KUBECONFIG` goes before. */
     readonly kubeconfigs: readonly string[];
-    /** Namespaces whose pods may call as workload; a trailing `*` matches any rest. */
-    readonly trustedNamespaces: readonly string[];
-    /** Namespaces whose pods must all run before the node counts as running. */
-    readonly keyNamespaces: readonly string[];
-    readonly users: ResourceName & {
-      readonly ownerRoleAnnotation: string;
-      readonly wizardStatusAnnotation: string;
-    };
-    readonly system: ResourceName;
   };
   /** The user of the operating system that the owner logs in as. */
   readonly loginUser: string;
@@ -168,14 +153,30 @@ const kube: Profile['kube'] = {
   kubeconfigs: ['/etc/rancher/k3s/k3s.yaml', '/etc/kubernetes/admin.conf', '/root/.kube/config'],
   trustedNamespaces: ['os-*', 'user-system-*', 'user-space-*'],
   keyNamespaces: ['user-space*', 'user-system*', 'os-framework', 'os-network', 'os-platform', 'os-gpu'],
+  foreignNamespaces: ['default', 'kube-public', 'kube-node-lease', 'kube-system'],
   users: {
     group: 'iam.kubesphere.io',
     version: 'v1alpha2',
     plural: 'users',
     ownerRoleAnnotation: 'bytetrade.io/owner-role',
     wizardStatusAnnotation: 'bytetrade.io/wizard-status',
+    nameAnnotation: 'bytetrade.io/terminus-name',
   },
-  system: { group: 'sys.bytetrade.io', version: 'v1alpha1', plural: 'terminus' },
+  system: { group: 'sys.bytetrade.io', version: 'v1alpha1', plural: 'terminus', name: 'terminus' },
+  certificates: {
+    configMap: 'zone-ssl-config',
+    namespacePrefix: 'user-space-',
+    expiryKey: 'expired_at',
+    renewal: {
+      name: 'download-user-cert',
+      image: 'docker.io/library/busybox:1.28',
+      command: [
+        ...['wget', '--header', 'X-FROM-CRONJOB: true', '-q', '-S', '-O', '-'],
+        'http://bfl/bfl/backend/v1/re-download-cert',
+      ],
+    },
+  },
+  nodeLabelPrefix: 'beosd.beos.io',
 };
 
 const hiddenHosts = ['localhost', '*.cluster.local', 'lb.kubesphere.local', 'dockerhub.kubekey.local'];

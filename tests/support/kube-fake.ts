@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { ApiAnswer } from './kube-apiserver.ts';
+import { selector } from './kube-selector.ts';
 
 type Json = { [key: string]: unknown };
 
@@ -366,17 +367,6 @@ function merge(
   };
   const established = { conditions: [{ type: 'Established', status: 'True' }] };
   return copy['kind'] === 'CustomResourceDefinition' ? { ...all, status: established } : all;
-}
-
-function selector(text: string | null): (object: Json) => boolean {
-  const terms = (text ?? '').split(',').filter(Boolean);
-  return (object) =>
-    terms.every((term) => {
-      const [, path = '', operator, value] = /^([^!=]+)(!=|=)(.*)$/.exec(term) ?? [];
-      const found =
-        path.split('.').reduce<unknown>((at, key) => (at as Json | undefined)?.[key], object) ?? '';
-      return (found === value) === (operator === '=');
-    });
 }
 
 function inNamespace(object: Json, namespace: string | undefined): boolean {

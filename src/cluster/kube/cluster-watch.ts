@@ -74,6 +74,7 @@ export class ClusterWatch {
   #local: Local | undefined;
   #report: ClusterReport;
   #telling = false;
+  #told = false;
   #toldAt = Number.NEGATIVE_INFINITY;
   #missingSince: number | undefined;
   #signal: AbortSignal = AbortSignal.abort();
@@ -209,7 +210,8 @@ export class ClusterWatch {
     this.#toldAt = this.#options.clock.monotonic();
     this.#followLocalPods();
     const report = this.#makeReport();
-    if (saysTheSame(report, this.#report)) return;
+    if (this.#told && saysTheSame(report, this.#report)) return;
+    this.#told = true;
     this.#report = report;
     this.#options.onReport(report);
   }

@@ -1,0 +1,121 @@
+import { CertificateRenewal } from '#cluster/kube/certificates.ts';
+import { ClusterWatch } from '#cluster/kube/cluster-watch.ts';
+import type { Identity } from '#cluster/kube/facts.ts';
+import { NodeLabels, type NodeMarks } from '#cluster/kube/node-labels.ts';
+import { Workloads } from '#cluster/kube/workloads.ts';
+import type { Config } from '#daemon/config.ts';
+import { version } from '#daemon/identity.ts';
+import type { Log } from '#daemon/log.ts';
+import type { Profile } from '#daemon/profiles.ts';
+import type { Clock } from '#host/clock.ts';
+import type { Files } from '#host/files.ts';
+import { routeTo } from '#host/routes.ts';
+import { causeChain } from '#lib/fault.ts';
+import { plainAddress } from '#lib/net.ts';
+import type { Facts } from '#state/facts.ts';
+import type { Observatory } from '#state/observatory.ts';
+
+export interface ClusterParts {
+  readonly config: Config;
+  readonly profile: Profile;
+  readonly clock: Clock;
+  readonly files: Files;
+  readonly observatory: Observatory;
+  readonly log: Log;
+  /** What the node object tells of the mounts; absent: nothing is said of them. */
+  readonly mounts?: () => Pick<NodeMarks, 'mountsReady' | 'mounts'>;
+}
+
+/** The cluster as the daemon uses it. */
+export interface Cluster {
+  readonly watch: ClusterWatch;
+  readonly workloads: Workloads;
+  /** The mounts have changed: the labels of the node object may have to. */
+  readonly mountsChanged: () => void;
+  /** Follows the cluster until aborted. */
+  readonly start: (signal: AbortSignal) => void;
+}
+
+/** Ties the Kubernetes capability to the state: facts go in, identity and interfaces come from there. */
+export function openCluster(parts: ClusterParts): Cluster {
+  const { config, profile, clock, files, observatory, log } = parts;
+  const names = profile.kube;
+  const watch = new ClusterWatch({
+    clock,
+    random: Math.random,
+    files,
+    names,
+    kubeconfigs: kubeconfigsOf(config, profile, files),
+    identity: () => identityIn(observatory.current.facts),
+    onReport: (report) => observatory.update(report),
+  });
+  const workloads = new Workloads({
+    clock,
+    source: watch,
+    trustedNamespaces: names.trustedNamespaces,
+    comesFromLan: (address) => comesFromLan(files, observatory.current.facts, address),
+    addressProof: config.file.access?.podAddress !== 'off',
+  });
+  const labels = new NodeLabels({
+    clock,
+    prefix: names.nodeLabelPrefix,
+    request: (request) => watch.request(request),
+    seen: () => {
+      const node = watch.report.clusterLink === 'connected' ? watch.thisNode : undefined;
+      return node && { node: node.name, labels: node.labels, annotations: node.annotations };
+    },
+    wanted: () => ({ version, mountsReady: undefined, mounts: undefined, ...parts.mounts?.() }),
+    onError: (message) => log.warn({}, message),
+  });
+  const renewal = new CertificateRenewal({
+    clock,
+    names: names.certificates,
+    source: watch,
+    onConditions: (certificates) =>
+      observatory.update({ reported: { ...observatory.current.facts.reported, certificates } }),
+  });
+  watch.onNodes(() => labels.stir());
+  observatory.onChange(({ facts }, { facts: before }) => {
+    if (facts.network !== before.network || facts.machine !== before.machine) watch.identityChanged();
+    if (facts.clusterLink !== before.clusterLink) labels.stir();
+  });
+  return {
+    watch,
+    workloads,
+    mountsChanged: () => labels.stir(),
+    start: (signal) => {
+      // In the sandbox the cluster is looked at, never written to.
+      const writers = config.sandbox ? [] : [labels.run(signal), renewal.run(signal)];
+      Promise.all([watch.run(signal), ...writers]).catch((error: unknown) =>
+        log.error({ cause: causeChain(error) }, 'the cluster is not followed any more'),
+      );
+    },
+  };
+}
+
+/** What is named explicitly goes before the profile's; the sandbox knows no other (contract §10). */
+function kubeconfigsOf(config: Config, profile: Profile, files: Files): string[] {
+  const explicit = (config.kubeconfig ?? '').split(':').filter((path) => path !== '');
+  if (explicit.length > 0 || config.sandbox) return explicit;
+  return profile.kube.kubeconfigs.map((path) => files.systemPath(path));
+}
+
+function identityIn({ machine, network }: Facts): Identity {
+  const links = network.known ? network.value.links : [];
+  return {
+    hostName: machine.known ? machine.value.hostName : '',
+    addresses: links.flatMap((link) =>
+      link.kind === 'loopback' ? [] : link.addresses.map(({ address }) => plainAddress(address)),
+    ),
+  };
+}
+
+/**
+ * A pod's packets come from its own interface, so the way back to its address leads to one. The default route, a LAN
+ * interface, a tunnel or an interface that we do not know: not a pod.
+ */
+export function comesFromLan(files: Files, { network }: Facts, address: string): boolean {
+  const route = routeTo(files, address);
+  if (route === undefined || route.isDefault || !network.known) return true;
+  return network.value.links.find((link) => link.name === route.device)?.kind !== 'container';
+}
