@@ -96,8 +96,8 @@ export class ClusterWatch {
       this.#stir();
     });
     this.#pods = this.#reflect(podsSpec(names), (key, after, before) => {
-      this.#tally.change(key, after, before);
-      if (after === undefined) this.#podGone(key);
+      this.#tally.change(key, after?.health, before?.health);
+      if (before !== undefined && after?.uid !== before.uid) this.#podGone(key);
       this.#stir();
     });
     this.#users = this.#reflect(usersSpec(names), onChange);
@@ -116,6 +116,16 @@ export class ClusterWatch {
   /** Pods of this node; empty while the node is not known. */
   get localPods(): ReadonlyMap<string, LocalPod> {
     return this.#local?.reflector.items ?? new Map();
+  }
+
+  /** UID of a pod (`namespace/name`) of any node that may call; undefined: there is none. */
+  podUid(key: string): string | undefined {
+    return this.#pods.items.get(key)?.uid;
+  }
+
+  /** Whether {@link podUid} can be asked: the pods have been read. */
+  get podsKnown(): boolean {
+    return this.#pods.synced;
   }
 
   /** ms since {@link localPods} was last known to be what the server says; 0 while it follows. */

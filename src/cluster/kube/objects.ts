@@ -38,6 +38,12 @@ export interface LocalPod {
 export type PodHealth = string;
 export const notKey: PodHealth = '-';
 
+/** A pod of the cluster that is key or may call. */
+export interface PodRecord {
+  readonly uid: string;
+  readonly health: PodHealth;
+}
+
 export interface UserRecord {
   readonly name: string;
   readonly owner: boolean;
@@ -63,7 +69,7 @@ export function nodesSpec({ nodeLabelPrefix }: KubeNames): ResourceSpec<NodeReco
 }
 
 /** All pods that are key or may call, on any node; those that have succeeded are not even sent. */
-export function podsSpec(names: KubeNames): ResourceSpec<PodHealth> {
+export function podsSpec(names: KubeNames): ResourceSpec<PodRecord> {
   const selectors = [
     'status.phase!=Succeeded',
     ...names.foreignNamespaces.map((each) => `metadata.namespace!=${each}`),
@@ -72,7 +78,10 @@ export function podsSpec(names: KubeNames): ResourceSpec<PodHealth> {
     name: 'pods',
     path: '/api/v1/pods',
     fieldSelector: selectors.join(','),
-    keep: (pod) => podHealth(pod, names),
+    keep: (pod) => {
+      const health = podHealth(pod, names);
+      return health === undefined ? undefined : { uid: textOf(asObject(pod['metadata'])?.['uid']), health };
+    },
   };
 }
 

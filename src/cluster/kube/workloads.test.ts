@@ -17,7 +17,13 @@ function token(claims: Record<string, unknown>): string {
 function scene(options: Partial<WorkloadOptions> = {}) {
   const clock = new FakeClock();
   const reviews = new Map<string, unknown>();
-  const state = { asked: 0, age: 0, down: false, hold: undefined as Promise<void> | undefined };
+  const state = {
+    asked: 0,
+    age: 0,
+    down: false,
+    uid: 'uid-1' as string | undefined,
+    hold: undefined as Promise<void> | undefined,
+  };
   const pods = new Map<string, LocalPod>();
   const listeners = new Set<(key: string) => void>();
   const source = {
@@ -25,6 +31,8 @@ function scene(options: Partial<WorkloadOptions> = {}) {
     get localPodsAge() {
       return state.age;
     },
+    podsKnown: true,
+    podUid: () => state.uid,
     onPodGone: (listener: (key: string) => void) => {
       listeners.add(listener);
       return () => listeners.delete(listener);
@@ -57,7 +65,10 @@ function scene(options: Partial<WorkloadOptions> = {}) {
       audiences: ['beosd'],
       user: {
         username: `system:serviceaccount:${namespace}:files`,
-        extra: { 'authentication.kubernetes.io/pod-name': ['files-0'] },
+        extra: {
+          'authentication.kubernetes.io/pod-name': ['files-0'],
+          'authentication.kubernetes.io/pod-uid': ['uid-1'],
+        },
       },
     });
     return made;
@@ -117,6 +128,17 @@ describe('a token', () => {
     gone('os-framework/files-0');
     assert.equal(await workloads.byToken(held, signal), undefined);
   });
+
+  for (const [what, uid] of [
+    ['has gone', undefined],
+    ['has been replaced by another of its name', 'uid-2'],
+  ] as const) {
+    test(`is refused when its pod ${what}, although the API server still remembers it`, async () => {
+      const { workloads, good, state } = scene();
+      state.uid = uid;
+      assert.equal(await workloads.byToken(good(), signal), undefined);
+    });
+  }
 
   test('is not kept when its pod went while it was being checked', async () => {
     const { workloads, good, gone, state } = scene();

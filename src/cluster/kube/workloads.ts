@@ -22,6 +22,9 @@ export interface WorkloadSource {
   readonly localPods: ReadonlyMap<string, LocalPod>;
   /** ms since {@link localPods} was last known to be what the server says; 0 while it follows. */
   readonly localPodsAge: number;
+  /** UID of a pod (`namespace/name`) of any node; undefined: there is none. Asked only when {@link podsKnown}. */
+  podUid(key: string): string | undefined;
+  readonly podsKnown: boolean;
   onPodGone(listener: (key: string) => void): () => void;
 }
 
@@ -145,12 +148,20 @@ export class Workloads {
         deadlineMs: reviewDeadlineMs,
       });
       const found = verdict(asObject(asObject(answer)?.['status']) ?? {}, claims);
-      const proved = found?.podKey !== undefined && this.#goneMeanwhile.has(found.podKey) ? undefined : found;
+      const proved = found !== undefined && this.#isThere(found) ? found : undefined;
       this.#keep(id, proved, claims);
       return proved?.workload;
     } finally {
       if (--this.#reviews === 0) this.#goneMeanwhile.clear();
     }
+  }
+
+  /** The API server itself remembers tokens for 10 s after their pod has gone; the watch knows at once. */
+  #isThere({ podKey, podUid }: Proved): boolean {
+    if (podKey === undefined) return true;
+    if (this.#goneMeanwhile.has(podKey)) return false;
+    const { source } = this.#options;
+    return !source.podsKnown || source.podUid(podKey) === podUid;
   }
 
   #keep(id: string, proved: Proved | undefined, claims: Claims): void {
@@ -178,6 +189,7 @@ interface Claims {
 interface Proved {
   readonly workload: ProvedWorkload;
   readonly podKey: string | undefined;
+  readonly podUid: string | undefined;
 }
 
 function decode(token: string): Claims | undefined {
@@ -205,9 +217,14 @@ function verdict(status: RawObject, { namespace, serviceAccount }: Claims): Prov
     return undefined;
   }
   if (user?.['username'] !== `system:serviceaccount:${namespace}:${serviceAccount}`) return undefined;
-  const names: unknown = asObject(user['extra'])?.['authentication.kubernetes.io/pod-name'];
-  const pod = Array.isArray(names) ? textOf(names[0]) : '';
-  return pod === ''
-    ? { workload: { namespace, serviceAccount }, podKey: undefined }
-    : { workload: { namespace, serviceAccount, pod }, podKey: `${namespace}/${pod}` };
+  const extra = asObject(user['extra']) ?? {};
+  const [pod, podUid] = ['name', 'uid'].map((each) =>
+    firstOf(extra[`authentication.kubernetes.io/pod-${each}`]),
+  );
+  if (pod === undefined) return { workload: { namespace, serviceAccount }, podKey: undefined, podUid };
+  return { workload: { namespace, serviceAccount, pod }, podKey: `${namespace}/${pod}`, podUid };
+}
+
+function firstOf(values: unknown): string | undefined {
+  return Array.isArray(values) ? textOf(values[0]) || undefined : undefined;
 }
