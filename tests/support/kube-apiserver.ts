@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { createWriteStream, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -45,6 +45,7 @@ export class KubeApiServer {
   #etcd: ChildProcess | undefined;
   #api: ChildProcess | undefined;
   #agent: Agent | undefined;
+  #clientCertificates = false;
 
   private constructor(binaries: KubeBinaries, dir: string, port: number, etcdPort: number) {
     this.#binaries = binaries;
@@ -75,6 +76,19 @@ export class KubeApiServer {
 
   /** A kubeconfig for one of the static tokens. */
   kubeconfig(token = 'admin-token'): string {
+    return this.#kubeconfig({ token });
+  }
+
+  /** A kubeconfig with a client certificate; undefined where none could be made. */
+  certificateKubeconfig(): string | undefined {
+    if (!this.#clientCertificates) return undefined;
+    return this.#kubeconfig({
+      'client-certificate': join(this.dir, 'client.crt'),
+      'client-key-data': readFileSync(join(this.dir, 'client.key')).toString('base64'),
+    });
+  }
+
+  #kubeconfig(user: Readonly<Record<string, string>>): string {
     return JSON.stringify({
       apiVersion: 'v1',
       kind: 'Config',
@@ -89,11 +103,12 @@ export class KubeApiServer {
           },
         },
       ],
-      users: [{ name: 'lab', user: { token } }],
+      users: [{ name: 'lab', user }],
     });
   }
 
   #writeKeys(): void {
+    this.#clientCertificates = this.#writeClientCertificate();
     mkdirSync(join(this.dir, 'certs'));
     const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
     writeFileSync(join(this.dir, 'sa.key'), privateKey.export({ type: 'pkcs8', format: 'pem' }), {
@@ -104,6 +119,52 @@ export class KubeApiServer {
       'admin-token,admin,1,"system:masters"\nsecond-token,second,2,"system:masters"\n',
       { mode: 0o600 },
     );
+  }
+
+  /** Makes a CA for client certificates and one for an administrator; false where there is no openssl. */
+  #writeClientCertificate(): boolean {
+    const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: this.dir, stdio: 'ignore' });
+    const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
+    try {
+      openssl(
+        'req',
+        '-x509',
+        ...key,
+        '-keyout',
+        'ca.key',
+        '-out',
+        'ca.crt',
+        '-days',
+        '2',
+        '-subj',
+        '/CN=clients',
+      );
+      openssl(
+        'req',
+        ...key,
+        '-keyout',
+        'client.key',
+        '-out',
+        'client.csr',
+        '-subj',
+        '/O=system:masters/CN=lab',
+      );
+      const signed = [
+        '-CA',
+        'ca.crt',
+        '-CAkey',
+        'ca.key',
+        '-CAcreateserial',
+        '-days',
+        '2',
+        '-out',
+        'client.crt',
+      ];
+      openssl('x509', '-req', '-in', 'client.csr', ...signed);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   async startEtcd(): Promise<void> {
@@ -126,6 +187,7 @@ export class KubeApiServer {
       '--bind-address=127.0.0.1',
       `--cert-dir=${join(this.dir, 'certs')}`,
       `--token-auth-file=${join(this.dir, 'tokens.csv')}`,
+      ...(this.#clientCertificates ? [`--client-ca-file=${join(this.dir, 'ca.crt')}`] : []),
       '--authorization-mode=RBAC',
       `--service-account-key-file=${join(this.dir, 'sa.key')}`,
       `--service-account-signing-key-file=${join(this.dir, 'sa.key')}`,

@@ -42,8 +42,12 @@ export interface ClusterOptions {
 }
 
 const source = 'kubernetes';
-/** A change is told after so many ms, and the next not before the second number: a burst is one change. */
-const tellMs = { first: 5, next: 25 };
+/**
+ * A change is told after `firstMs`, the next not before `leastMs`: a burst is one change. The more changes came since the
+ * last telling, the longer the next waits (10 ms for each, `mostMs` at most): whoever hears of a change writes it down,
+ * and a cluster in turmoil must not make the node slow.
+ */
+const pace = { firstMs: 5, leastMs: 25, eachMs: 10, mostMs: 500 };
 /** A kubeconfig that is away for longer is gone, and with it the cluster; for less, it is being rewritten. */
 const goneMs = 10_000;
 
@@ -76,6 +80,8 @@ export class ClusterWatch {
   #telling = false;
   #told = false;
   #toldAt = Number.NEGATIVE_INFINITY;
+  #changes = 0;
+  #pauseMs = pace.leastMs;
   #missingSince: number | undefined;
   #signal: AbortSignal = AbortSignal.abort();
 
@@ -205,10 +211,11 @@ export class ClusterWatch {
 
   /** Something may be new: it is told soon, once for all that comes until then. */
   #stir(): void {
+    this.#changes++;
     if (this.#telling || this.#signal.aborted) return;
     this.#telling = true;
     const { clock } = this.#options;
-    const wait = Math.max(tellMs.first, this.#toldAt + tellMs.next - clock.monotonic());
+    const wait = Math.max(pace.firstMs, this.#toldAt + this.#pauseMs - clock.monotonic());
     clock.sleep(wait, this.#signal).then(
       () => this.#tell(),
       () => undefined,
@@ -218,6 +225,8 @@ export class ClusterWatch {
   #tell(): void {
     this.#telling = false;
     this.#toldAt = this.#options.clock.monotonic();
+    this.#pauseMs = Math.min(pace.mostMs, Math.max(pace.leastMs, this.#changes * pace.eachMs));
+    this.#changes = 0;
     this.#followLocalPods();
     const report = this.#makeReport();
     if (this.#told && saysTheSame(report, this.#report)) return;
