@@ -10,6 +10,13 @@ const soaks: Readonly<Record<string, readonly string[]>> = {
   containerd: ['src/containerd/prune.test.ts', 'src/containerd/config-switch.test.ts'],
   fuzz: ['tests/scenarios/fuzz.test.ts'],
   'hosts-file': ['src/network/hosts-file.test.ts'],
+  kube: [
+    'tests/scenarios/kube-situations.real.test.ts',
+    'tests/scenarios/kube-faults.real.test.ts',
+    'tests/scenarios/kube-callers.real.test.ts',
+    'tests/scenarios/kube-scale.timing.test.ts',
+    'tests/scenarios/kube-scale.real.test.ts',
+  ],
 };
 
 export async function runSoak(root: string, name: string): Promise<number> {

@@ -1,12 +1,10 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { afterEach, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { type Figures, Helper } from '../support/kube-helper.ts';
 import { type Samples, samples } from '../support/samples.ts';
 
 const soak = process.env['BEOSD_SOAK'] === '1';
@@ -14,50 +12,6 @@ const soak = process.env['BEOSD_SOAK'] === '1';
 const rounds = soak ? 20 : 4;
 const roundMs = soak ? 3000 : 2000;
 const mib = 1024 * 1024;
-
-interface Figures {
-  readonly rss: number;
-  readonly heapUsed: number;
-  readonly external: number;
-  readonly cpuMs: number;
-  readonly at: number;
-  readonly started: number;
-  readonly clusterLink: string;
-  readonly pods: number;
-}
-
-/** A child that answers a line on stdin with a line of JSON on stdout. */
-class Helper {
-  readonly #child: ChildProcess;
-  readonly #lines: AsyncIterator<string>;
-
-  constructor(script: string, ...args: string[]) {
-    const path = join(import.meta.dirname, '../support', script);
-    this.#child = spawn(process.execPath, ['--expose-gc', path, ...args], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
-    if (this.#child.stdout === null) throw new Error('no output');
-    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
-  }
-
-  async line<T>(): Promise<T> {
-    const { value, done } = await this.#lines.next();
-    if (done) throw new Error('the helper has ended');
-    return JSON.parse(value) as T;
-  }
-
-  ask<T>(line: string): Promise<T> {
-    this.#child.stdin?.write(`${line}\n`);
-    return this.line<T>();
-  }
-
-  async end(): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    const gone = once(this.#child, 'exit');
-    this.#child.kill('SIGKILL');
-    await gone;
-  }
-}
 
 const open: (() => Promise<void>)[] = [];
 afterEach(async () => {

@@ -47,7 +47,7 @@ const source = 'kubernetes';
  * last telling, the longer the next waits (10 ms for each, `mostMs` at most): whoever hears of a change writes it down,
  * and a cluster in turmoil must not make the node slow.
  */
-const pace = { firstMs: 5, leastMs: 25, eachMs: 10, mostMs: 500 };
+const pace = { firstMs: 5, leastMs: 25, eachMs: 10, mostMs: 1000 };
 /** A kubeconfig that is away for longer is gone, and with it the cluster; for less, it is being rewritten. */
 const goneMs = 10_000;
 
