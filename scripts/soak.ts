@@ -17,6 +17,7 @@ const soaks: Readonly<Record<string, readonly string[]>> = {
     'tests/scenarios/kube-scale.timing.test.ts',
     'tests/scenarios/kube-scale.real.test.ts',
   ],
+  storage: ['src/storage/model.test.ts'],
 };
 
 export async function runSoak(root: string, name: string): Promise<number> {

@@ -129,6 +129,41 @@ export const errorCatalogue = {
     meaning: 'The request is well formed, but cannot be done here.',
     remedy: 'Read the message; the machine lacks what is asked for.',
   },
+  mount_refused: {
+    status: 422,
+    meaning: 'The server refused the mount: no such share, or not with these credentials.',
+    remedy: 'Correct the share, the user or the password; the message holds the words of the mount program.',
+  },
+  not_our_mount: {
+    status: 422,
+    meaning: 'Something is mounted there, but not by this daemon, or not of this kind.',
+    remedy: 'Unmount it with the tool that mounted it.',
+  },
+  disk_not_blank: {
+    status: 422,
+    meaning: 'The disk holds something; the message says what was found.',
+    remedy: 'Pick a blank disk, or say `wipe: true` after a look at the dry run.',
+  },
+  disk_in_use: {
+    status: 422,
+    meaning: 'The disk is mounted, held by something, or carries the system.',
+    remedy: 'Unmount it first; a disk that carries the system is never touched.',
+  },
+  confirm_mismatch: {
+    status: 422,
+    meaning: '`confirm` is not the serial number of the disk.',
+    remedy: 'Read the serial number from GET /storage/disks or from the label of the disk.',
+  },
+  disk_changed: {
+    status: 409,
+    meaning: 'The disk is not the one, or not in the condition, that was planned for.',
+    remedy: 'Look at GET /storage/disks and ask again.',
+  },
+  mount_busy: {
+    status: 409,
+    meaning: 'Programs still use it; `data` lists them.',
+    remedy: 'Close them and try again, or use force=true and accept that it is not safe.',
+  },
   idempotency_mismatch: {
     status: 422,
     meaning: 'The Idempotency-Key was used before with another body.',
@@ -164,6 +199,21 @@ export const errorCatalogue = {
     status: 503,
     meaning: 'The node installer ended without having done its work. Found on a job, not in an answer.',
     remedy: 'Read the log of the job; mend what it names, then install again or uninstall.',
+  },
+  server_unreachable: {
+    status: 503,
+    meaning: 'The file server does not answer.',
+    remedy: 'Check that it is on and in reach; the message holds the words of the mount program.',
+  },
+  mount_failed: {
+    status: 503,
+    meaning: 'The machine could not mount or unmount it.',
+    remedy: 'The message says what failed: a missing program, a damaged file system, a device that is gone.',
+  },
+  devices_unknown: {
+    status: 503,
+    meaning: 'The disks of the machine could not be read.',
+    remedy: 'See `systemctl status systemd-udevd` and the log of the daemon.',
   },
   did_gate_unavailable: {
     status: 503,

@@ -3,6 +3,7 @@ import { commandOperations } from '#api/command.ts';
 import { containerdOperations } from '#api/containerd.ts';
 import { jobOperations } from '#api/jobs.ts';
 import type { Handler, OperationSpec } from '#api/operation.ts';
+import { diskOperations, mountedOperations, mountOperations } from '#api/storage.ts';
 import { systemOperations } from '#api/system.ts';
 
 /** The contract: every operation that this daemon serves. A new one is a row in the file of its subject. */
@@ -11,6 +12,9 @@ export const operations = {
   ...commandOperations,
   ...containerdOperations,
   ...jobOperations,
+  ...mountOperations,
+  ...mountedOperations,
+  ...diskOperations,
   ...systemOperations,
 } as const satisfies Record<string, OperationSpec>;
 

@@ -13,8 +13,9 @@ export const ipv4 = (description: string) =>
 export const jobStates = ['queued', 'running', 'succeeded', 'failed', 'cancelled', 'interrupted'] as const;
 export type JobState = (typeof jobStates)[number];
 
+/** Unsafe only for the type: from a tuple that has a name of its own, Type.Enum would infer any string. */
 const oneOf = <const T extends readonly string[]>(values: T, description: string) =>
-  Type.Enum([...values] as unknown as [...T], { description });
+  Type.Unsafe<T[number]>(Type.Enum([...values], { description }));
 
 export { oneOf };
 

@@ -11,6 +11,7 @@ import { ownNames } from '#daemon/own-names.ts';
 import { furnishSandbox } from '#daemon/paths.ts';
 import { clearSocket, socketPath } from '#daemon/socket.ts';
 import { Sources } from '#daemon/sources.ts';
+import { Volumes } from '#daemon/volumes.ts';
 import { Work } from '#daemon/work.ts';
 import { Pipeline } from '#http/pipeline.ts';
 import { HttpEdge } from '#http/server.ts';
@@ -47,9 +48,10 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   const { workloads } = cluster;
   const access = openAccess({ ...core, workloads, signal: core.stopping.signal });
   const work = new Work({ ...core, owners: access.owners, bindHost: (ip) => sources.hostsFile.bind(ip) });
-  const runner = openRunner(core, work);
+  const volumes = new Volumes(core);
+  const runner = openRunner(core, [...work.definitions, ...volumes.definitions]);
   const containers = openContainers(core);
-  const http = openHttp({ core, access, sources, work, runner, containers });
+  const http = openHttp({ core, access, sources, work, volumes, runner, containers });
   sources.start();
   tellOwner(access.owners, observatory);
   core.storeWatch.look();
@@ -62,12 +64,14 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   bus.onAvailability((available, reason) => observatory.update({ bus: { available, reason } }));
   sources.listen().catch((error: unknown) => onError('the network source', error));
   cluster.start(core.stopping.signal);
+  volumes.start().catch((error: unknown) => onError('storage', error));
   log.info({ version, port, sandbox: config.sandbox, profile: config.profile }, 'beosd serves');
   const close = async () => {
     core.stopping.abort();
     sources.stop();
     await Promise.all([http.close(), runner.stop()]);
     containers.close();
+    await volumes.close();
     await bus.close();
     core.store.close();
     log.info({}, 'beosd has stopped');
@@ -83,12 +87,12 @@ function furnish({ files, paths, onError }: Core): void {
   }
 }
 
-function openRunner(core: Core, work: Work): JobRunner {
+function openRunner(core: Core, definitions: Work['definitions']): JobRunner {
   const { journal, clock, observatory, events, log } = core;
   const runner: JobRunner = new JobRunner({
     journal,
     clock,
-    definitions: work.definitions,
+    definitions,
     admit: (operation, caller) => refusal(operation, caller, observatory.current.state),
     onChange: (job, what) => {
       observatory.setJobs(runner.newestOfEach().map(toFacts));

@@ -5,6 +5,7 @@ import type { Access } from '#daemon/access.ts';
 import type { Core } from '#daemon/core.ts';
 import { version } from '#daemon/identity.ts';
 import type { Sources } from '#daemon/sources.ts';
+import type { Volumes } from '#daemon/volumes.ts';
 import type { Work } from '#daemon/work.ts';
 import { openApiHandlers } from '#http/openapi-handlers.ts';
 import { jobHandlers } from '#jobs/handlers.ts';
@@ -20,13 +21,14 @@ export interface HandlerParts {
   readonly access: Access;
   readonly sources: Sources;
   readonly work: Work;
+  readonly volumes: Volumes;
   readonly runner: JobRunner;
   readonly containers: ContainerdService;
 }
 
 /** One handler for each operation of the contract; a missing one does not compile. */
 export function allHandlers(parts: HandlerParts): Handlers {
-  const { core, access, work, runner, containers } = parts;
+  const { core, access, work, volumes, runner, containers } = parts;
   const { clock, files, events, nodeId } = core;
   return {
     ...authHandlers({ clock, nodeId, ...access }),
@@ -35,6 +37,7 @@ export function allHandlers(parts: HandlerParts): Handlers {
     ...ofNetwork(parts),
     ...work.handlers(runner),
     ...containers.handlers,
+    ...volumes.handlers(runner),
     ...openApiHandlers(version),
   };
 }

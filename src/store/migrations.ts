@@ -30,6 +30,12 @@ export const migrations: readonly string[] = [
      token_hash TEXT PRIMARY KEY, name TEXT NOT NULL, address TEXT NOT NULL, expires_at INTEGER NOT NULL
    ) WITHOUT ROWID;`,
   `CREATE TABLE image_use (image_id TEXT PRIMARY KEY, last_used_at INTEGER NOT NULL) WITHOUT ROWID;`,
+  `CREATE TABLE mounts (
+     identity TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL UNIQUE, disk TEXT NOT NULL, source TEXT NOT NULL,
+     fstype TEXT NOT NULL, wanted INTEGER NOT NULL, phase TEXT NOT NULL, dev TEXT, mount_id INTEGER, boot_id TEXT,
+     folder TEXT, folder_token TEXT, held_off TEXT, sealed TEXT, extra TEXT NOT NULL, changed_at INTEGER NOT NULL
+   ) WITHOUT ROWID;
+   CREATE TABLE disk_policies (disk TEXT PRIMARY KEY, policy TEXT NOT NULL) WITHOUT ROWID;`,
 ];
 
 /** Tables that move to memory and back while the disk cannot be written; a new table is added here with its step. */
@@ -43,4 +49,6 @@ export const tables = [
   'idempotency',
   'sessions',
   'image_use',
+  'mounts',
+  'disk_policies',
 ] as const;

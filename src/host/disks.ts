@@ -1,0 +1,206 @@
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { type Exec, ExecError } from '#host/exec.ts';
+import type { Files } from '#host/files.ts';
+
+export type Formattable = 'ext4' | 'xfs' | 'btrfs' | 'exfat';
+
+/** Something recognisable on a device: `gpt`, `ext4`, `LVM2_member`, and where it was found. */
+export interface Signature {
+  readonly type: string;
+  readonly offset: string;
+}
+
+export interface Claim {
+  release(): Promise<void>;
+}
+
+export interface Health {
+  readonly passed: boolean;
+  readonly message: string;
+}
+
+/** What a disk is to become. The UUIDs are chosen beforehand, so that after a crash our own work can be told. */
+export interface Layout {
+  readonly filesystem: Formattable;
+  readonly label: string;
+  readonly tableUuid: string;
+  readonly partUuid: string;
+  /** Not for exfat, whose serial number is too short to be one. */
+  readonly fsUuid: string;
+}
+
+/** Acts on whole disks, by the distribution's own tools; each in a child with a deadline. */
+export interface Disks {
+  /** What is on the device itself, read from it now and not from a database. */
+  signatures(node: string): Promise<Signature[]>;
+  /** udev-style properties (`ID_FS_TYPE`, …) read from the device now. */
+  probe(node: string): Promise<Record<string, string>>;
+  /** The first and last MiB hold nothing but zeros. */
+  endsAreZero(node: string, size: number): Promise<boolean>;
+  /** Opens for us alone (O_EXCL): throws EBUSY when it is mounted, or held by dm, md or swap. */
+  claim(node: string): Promise<Claim>;
+  /** Removes every signature and zeroes both ends. */
+  wipe(node: string, size: number): Promise<void>;
+  /** A GPT with one partition over the whole disk; the kernel knows it when this returns. */
+  partition(node: string, layout: Layout): Promise<void>;
+  format(node: string, layout: Layout): Promise<void>;
+  /** udev has handled everything that is under way. */
+  settle(): Promise<void>;
+  /** SMART verdict; undefined: the disk or the machine cannot tell. */
+  health(node: string): Promise<Health | undefined>;
+  /** Stops a USB disk: flushes its cache and takes the device off the bus. False: it cannot be done here. */
+  powerDown(node: string, sysPath: string): Promise<boolean>;
+}
+
+const MiB = 1024 * 1024;
+/** Partition types: https://uapi-group.org/specifications/specs/discoverable_partitions_specification/ */
+const linuxData = '0FC63DAF-8483-4772-8E79-3D69D8477DE4';
+const basicData = 'EBD0A0A2-B9E5-4433-87C0-68B6B72699C7';
+
+export class SystemDisks implements Disks {
+  readonly #exec: Exec;
+  readonly #files: Files;
+
+  constructor(exec: Exec, files: Files) {
+    this.#exec = exec;
+    this.#files = files;
+  }
+
+  async signatures(node: string): Promise<Signature[]> {
+    const args = ['--no-act', '--json', '--output', 'TYPE,OFFSET', '--', node];
+    const { stdout } = await this.#exec.run('wipefs', args, { timeoutMs: 30_000 });
+    if (stdout.trim() === '') return [];
+    const parsed = JSON.parse(stdout) as { signatures?: { type?: unknown; offset?: unknown }[] };
+    return (parsed.signatures ?? []).map((each) => ({
+      type: String(each.type ?? '?'),
+      offset: String(each.offset ?? '?'),
+    }));
+  }
+
+  async probe(node: string): Promise<Record<string, string>> {
+    // 2: nothing was found. 8: more than one thing was found, which is not nothing.
+    const result = await this.#exec.run('blkid', ['-p', '-o', 'udev', '--', node], {
+      timeoutMs: 30_000,
+      okCodes: [0, 2, 8],
+    });
+    if (result.exitCode === 8) return { ID_FS_AMBIVALENT: '1' };
+    const properties: Record<string, string> = {};
+    for (const line of result.stdout.split('\n')) {
+      const equals = line.indexOf('=');
+      if (equals > 0) properties[line.slice(0, equals)] = line.slice(equals + 1);
+    }
+    return properties;
+  }
+
+  async endsAreZero(node: string, size: number): Promise<boolean> {
+    const length = Math.min(MiB, size);
+    return (await this.#isZero(node, 0, length)) && (await this.#isZero(node, size - length, length));
+  }
+
+  async claim(node: string): Promise<Claim> {
+    const handle = await open(node, constants.O_RDWR | constants.O_EXCL);
+    return { release: () => handle.close() };
+  }
+
+  async wipe(node: string, size: number): Promise<void> {
+    await this.#exec.run('wipefs', ['--all', '--quiet', '--', node], { timeoutMs: 60_000 });
+    const count = Math.min(MiB, size);
+    for (const at of [0, size - count]) {
+      await this.#exec.run(
+        'dd',
+        [
+          'if=/dev/zero',
+          `of=${node}`,
+          'bs=64K',
+          `count=${count}`,
+          `seek=${at}`,
+          'iflag=count_bytes',
+          'oflag=seek_bytes',
+          'conv=notrunc,nocreat,fsync',
+          'status=none',
+        ],
+        { timeoutMs: 120_000 },
+      );
+    }
+  }
+
+  async partition(node: string, layout: Layout): Promise<void> {
+    const type = layout.filesystem === 'exfat' ? basicData : linuxData;
+    const script = [
+      'label: gpt',
+      `label-id: ${layout.tableUuid}`,
+      `name="${layout.label}", type=${type}, uuid=${layout.partUuid}`,
+      '',
+    ].join('\n');
+    const quiet = ['--quiet', '--wipe', 'always', '--wipe-partitions', 'always'];
+    // The kernel is told by partx: it also works where the kernel has no parser for partition tables.
+    const args = [...quiet, '--no-reread', '--no-tell-kernel', '--', node];
+    await this.#exec.run('sfdisk', args, { stdin: script, timeoutMs: 60_000 });
+    await this.#exec.run('partx', ['--update', '--', node], { timeoutMs: 30_000 });
+  }
+
+  async format(node: string, layout: Layout): Promise<void> {
+    const [program, ...args] = formatCommand(layout);
+    await this.#exec.run(program, [...args, node], { timeoutMs: 15 * 60_000 });
+  }
+
+  async settle(): Promise<void> {
+    await this.#exec.run('udevadm', ['settle', '--timeout=20'], { timeoutMs: 25_000 }).catch(() => undefined);
+  }
+
+  async health(node: string): Promise<Health | undefined> {
+    let stdout: string;
+    try {
+      // Bits 0 and 1: it could not be asked. -n standby: a sleeping disk is left asleep.
+      const args = ['--health', '--json', '--nocheck=standby', node];
+      const result = await this.#exec.run('smartctl', args, { timeoutMs: 10_000, okCodes: allExitCodes });
+      stdout = result.stdout;
+    } catch (error) {
+      if (error instanceof ExecError) return undefined;
+      throw error;
+    }
+    return parseHealth(stdout);
+  }
+
+  async powerDown(node: string, sysPath: string): Promise<boolean> {
+    const usb = /^(.*\/usb\d+\/(?:[^/]+\/)*?\d+-[\d.]+)(?=\/\d+-[\d.]+:)/.exec(sysPath)?.[1];
+    if (usb === undefined || !this.#files.exists(`${usb}/remove`)) return false;
+    await this.#exec.run('blockdev', ['--flushbufs', node], { timeoutMs: 60_000 });
+    // tee and not a write of our own: removing a device waits for it, and no thread of ours may.
+    await this.#exec.run('tee', [`${usb}/remove`], { stdin: '1', timeoutMs: 20_000 });
+    return true;
+  }
+
+  async #isZero(node: string, skip: number, length: number): Promise<boolean> {
+    const args = ['--silent', `--bytes=${length}`, `--ignore-initial=${skip}:0`, node, '/dev/zero'];
+    const { exitCode } = await this.#exec.run('cmp', args, { timeoutMs: 60_000, okCodes: [0, 1] });
+    return exitCode === 0;
+  }
+}
+
+const allExitCodes = Array.from({ length: 256 }, (_, code) => code);
+
+function formatCommand({ filesystem, label, fsUuid }: Layout): [string, ...string[]] {
+  switch (filesystem) {
+    case 'ext4':
+      return ['mkfs.ext4', '-q', '-F', '-L', label, '-U', fsUuid];
+    case 'xfs':
+      return ['mkfs.xfs', '-q', '-f', '-L', label, '-m', `uuid=${fsUuid}`];
+    case 'btrfs':
+      return ['mkfs.btrfs', '-q', '-f', '-L', label, '-U', fsUuid];
+    case 'exfat':
+      return ['mkfs.exfat', '-L', label];
+  }
+}
+
+function parseHealth(text: string): Health | undefined {
+  try {
+    const parsed = JSON.parse(text) as { smart_status?: { passed?: unknown } };
+    const passed = parsed.smart_status?.passed;
+    if (typeof passed !== 'boolean') return undefined;
+    return { passed, message: passed ? 'SMART: passed' : 'SMART: the disk expects to fail' };
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,361 @@
+import { ExecError } from '#host/exec.ts';
+import type { Folders, Seen } from '#host/folders.ts';
+import { type FsUsage, type MountEntry, type MountRequest, type Mounts, topmostAt } from '#host/mounts.ts';
+import type { BlockDevice, Devices } from '#host/udev.ts';
+
+/** A file system with what users keep on it. */
+export interface FakeVolume {
+  readonly fstype: string;
+  readonly uuid: string;
+  readonly label: string;
+  readonly files: Map<string, string>;
+  /** The journal must be replayed, which a device that cannot be written does not allow. */
+  dirty?: boolean;
+  /** Mounting fails with these words. */
+  broken?: string;
+}
+
+export interface FakeDisk {
+  readonly serial: string;
+  readonly model: string;
+  readonly transport: 'usb' | 'sata';
+  readonly volumes: readonly FakeVolume[];
+  readonly writeProtected?: boolean;
+}
+
+interface Mounted extends MountEntry {
+  readonly volume: FakeVolume | undefined;
+}
+
+interface Plugged {
+  readonly disk: FakeDisk;
+  readonly name: string;
+  readonly index: number;
+  readonly sequence: number;
+}
+
+function failed(file: string, words: string): ExecError {
+  return new ExecError({ file, args: [], reason: 'exit', exitCode: 32, stdout: '', stderr: words });
+}
+
+/**
+ * Disks, mount table and folders of a machine that exists only in memory. It keeps a list of what nobody may do
+ * (`wrongs`), so that a test can say that none of it happened.
+ */
+export class FakeMachine {
+  readonly wrongs: string[] = [];
+  /** Set by a test: programs hold these mount points. */
+  readonly busy = new Set<string>();
+  /** Sources of shares that can be mounted, with what is on them; a server that is down is not in it. */
+  readonly shares = new Map<string, FakeVolume>();
+  /** File servers that answer. */
+  readonly servers = new Set<string>();
+  /** Lines of fstab: mount point → UUID. */
+  readonly fstab = new Map<string, string>();
+  /** Mount points that do not answer. */
+  readonly dead = new Set<string>();
+  readonly #plugged: Plugged[] = [];
+  #mounts: Mounted[] = [];
+  readonly #folders = new Map<string, string>();
+  readonly #files = new Set<string>();
+  readonly #watchers = new Set<() => void>();
+  #nextMount = 100;
+  #nextFolder = 1;
+  #nextSequence = 1;
+
+  constructor(folders: readonly string[] = ['/']) {
+    for (const path of folders) this.#folders.set(path, `root${path}`);
+    this.#mounts.push(this.#entry('/dev/vda1', '/', 'ext4', [], '254:1', undefined));
+  }
+
+  // --- what a person does -------------------------------------------------------------------------------------
+
+  plug(disk: FakeDisk): void {
+    const used = new Set(this.#plugged.map((each) => each.index));
+    let index = 0;
+    while (used.has(index)) index++;
+    const name = `sd${String.fromCharCode(97 + index)}`;
+    this.#plugged.push({ disk, name, index, sequence: this.#nextSequence++ });
+    this.#changed();
+  }
+
+  unplug(disk: FakeDisk): void {
+    const at = this.#plugged.findIndex((each) => each.disk === disk);
+    if (at >= 0) this.#plugged.splice(at, 1);
+    this.#changed();
+  }
+
+  isPlugged(disk: FakeDisk): boolean {
+    return this.#plugged.some((each) => each.disk === disk);
+  }
+
+  nodesOf(disk: FakeDisk): string[] {
+    const plugged = this.#plugged.find((each) => each.disk === disk);
+    return plugged === undefined ? [] : disk.volumes.map((_, n) => `/dev/${plugged.name}${n + 1}`);
+  }
+
+  /** A mount by somebody else. */
+  mountForeign(source: string, target: string): number {
+    const volume = this.#volumeAt(source);
+    const entry = this.#entry(source, target, volume?.fstype ?? 'tmpfs', [], this.#devOf(source), volume);
+    this.#mounts.push(entry);
+    return entry.id;
+  }
+
+  umountForeign(id: number): void {
+    this.#mounts = this.#mounts.filter((entry) => entry.id !== id);
+  }
+
+  makeForeign(path: string, kind: 'folder' | 'file'): void {
+    if (kind === 'file') this.#files.add(path);
+    else if (!this.#folders.has(path)) this.#folders.set(path, `folder-${this.#nextFolder++}`);
+  }
+
+  removeForeign(path: string): void {
+    this.#files.delete(path);
+  }
+
+  volumeOf(mount: number): FakeVolume | undefined {
+    return this.#mounts.find((entry) => entry.id === mount)?.volume;
+  }
+
+  hasFolder(path: string): boolean {
+    return this.#folders.has(path);
+  }
+
+  /** Power goes and comes back: nothing is mounted but the root, disks get new numbers, files stay. */
+  reboot(): void {
+    this.#mounts = this.#mounts.filter((entry) => entry.target === '/');
+    const disks = this.#plugged.splice(0).map((each) => each.disk);
+    for (const disk of disks) this.plug(disk);
+  }
+
+  /** The daemon that listened is gone. */
+  forgetWatchers(): void {
+    this.#watchers.clear();
+  }
+
+  // --- what a daemon sees -------------------------------------------------------------------------------------
+
+  /** The ports of one daemon. `guard` runs before each call and may throw: that is how a test lets a daemon die. */
+  ports(guard: (call: string) => void = () => undefined): {
+    devices: Devices;
+    mounts: Mounts;
+    folders: Folders;
+  } {
+    const after =
+      <A extends unknown[], R>(name: string, work: (...args: A) => R) =>
+      (...args: A): R => {
+        guard(name);
+        return work(...args);
+      };
+    const later =
+      <A extends unknown[], R>(name: string, work: (...args: A) => R) =>
+      async (...args: A): Promise<R> => {
+        guard(name);
+        const result = work(...args);
+        guard(`${name} done`);
+        return result;
+      };
+    return {
+      devices: {
+        list: after('devices', () => this.#plugged.flatMap((plugged) => devicesOf(plugged))),
+        watch: (onChange) => {
+          this.#watchers.add(onChange);
+          return { close: () => this.#watchers.delete(onChange) };
+        },
+      },
+      mounts: {
+        list: after('mounts', () => this.entries()),
+        mount: later('mount', (request: MountRequest) => this.#mount(request)),
+        mountFstab: later('mountFstab', (target: string) => this.#mountFstab(target)),
+        umount: later('umount', (target: string, how: { readonly lazy: boolean }) =>
+          this.#umount(target, how.lazy),
+        ),
+        flush: later('flush', (target: string) => this.#ask(target)),
+        usage: later('usage', (target: string) => this.#usage(target)),
+      },
+      folders: {
+        look: after('look', (path: string) => this.#look(path)),
+        make: after('make', (path: string) => this.#make(path)),
+        rename: after('rename', (from: string, to: string) => this.#rename(from, to)),
+        remove: after('remove', (path: string) => this.#remove(path)),
+        list: after('list', (path: string) =>
+          this.#childrenOf(path).map((child) => child.slice(path.length + 1)),
+        ),
+        ensure: after('ensure', (path: string) => this.#ensure(path)),
+      },
+    };
+  }
+
+  #changed(): void {
+    for (const tell of [...this.#watchers]) tell();
+  }
+
+  entries(): MountEntry[] {
+    return [...this.#mounts];
+  }
+
+  #mount(request: MountRequest): void {
+    const volume = this.#volumeAt(request.source);
+    if (!this.#folders.has(request.target) && topmostAt(this.#mounts, request.target) === undefined)
+      throw failed('mount', `mount: ${request.target}: mount point does not exist.`);
+    if (volume === undefined)
+      throw failed('mount', `mount error(113): could not connect to ${request.source}`);
+    if (volume.broken !== undefined) throw failed('mount', volume.broken);
+    const readOnly = request.options.includes('ro');
+    if (volume.dirty === true && !readOnly)
+      throw failed('mount', 'volume is dirty and "force" flag is not set');
+    const owners = request.options.some((option) => option.startsWith('uid='));
+    if (owners && ['ext4', 'xfs', 'btrfs'].includes(volume.fstype))
+      throw failed('mount', `${volume.fstype}: unknown option uid`);
+    const dev = this.#devOf(request.source);
+    this.#mounts.push(
+      this.#entry(request.source, request.target, request.fstype, request.options, dev, volume),
+    );
+  }
+
+  #mountFstab(target: string): void {
+    const line = this.fstab.get(target);
+    if (line === undefined) throw failed('mount', `mount: ${target}: can't find in /etc/fstab.`);
+    const node = this.#plugged
+      .flatMap(devicesOf)
+      .find((each) => each.properties?.['ID_FS_UUID'] === line)?.node;
+    if (node === undefined) throw failed('mount', `mount: ${target}: can't find UUID=${line}.`);
+    this.#mount({ source: node, target, fstype: 'auto', options: [], timeoutMs: 0 });
+  }
+
+  #umount(target: string, lazy: boolean): void {
+    const entry = topmostAt(this.#mounts, target);
+    if (entry === undefined) throw failed('umount', `umount: ${target}: not mounted.`);
+    const inside = this.#mounts.filter((each) => each.target.startsWith(`${target}/`));
+    if (!lazy && (this.busy.has(target) || inside.length > 0))
+      throw failed('umount', `umount: ${target}: target is busy.`);
+    const gone = new Set([entry.id, ...inside.map((each) => each.id)]);
+    this.#mounts = this.#mounts.filter((each) => !gone.has(each.id));
+  }
+
+  #ask(target: string): void {
+    if (this.dead.has(target)) throw failed('stat', `${target}: Host is down`);
+  }
+
+  #usage(target: string): FsUsage {
+    this.#ask(target);
+    return { blockSize: 4096, blocks: 1000, free: 400, available: 350, inodes: 100, inodesFree: 60 };
+  }
+
+  #look(path: string): Seen | undefined {
+    if (topmostAt(this.#mounts, path) !== undefined) this.wrongs.push(`looked into the mount at ${path}`);
+    if (this.#files.has(path)) return { kind: 'other' };
+    const id = this.#folders.get(path);
+    return id === undefined ? undefined : { kind: 'folder', id, empty: this.#childrenOf(path).length === 0 };
+  }
+
+  #make(path: string): string {
+    if (this.#folders.has(path) || this.#files.has(path)) throw new Error(`EEXIST: ${path}`);
+    const id = `folder-${this.#nextFolder++}`;
+    this.#folders.set(path, id);
+    return id;
+  }
+
+  #rename(from: string, to: string): void {
+    const id = this.#folders.get(from);
+    if (id === undefined || this.#childrenOf(to).length > 0) throw new Error(`cannot rename ${from}`);
+    if (this.#folders.has(to)) this.wrongs.push(`replaced the folder ${to}`);
+    this.#folders.delete(from);
+    this.#folders.set(to, id);
+  }
+
+  #remove(path: string): boolean {
+    if (!this.#folders.has(path) || this.#childrenOf(path).length > 0) return false;
+    if (this.#mounts.some((entry) => entry.target === path)) return false;
+    this.#folders.delete(path);
+    return true;
+  }
+
+  #ensure(path: string): void {
+    if (!this.#folders.has(path)) this.#folders.set(path, `folder-${this.#nextFolder++}`);
+  }
+
+  #entry(
+    source: string,
+    target: string,
+    fstype: string,
+    options: readonly string[],
+    dev: string,
+    volume: FakeVolume | undefined,
+  ): Mounted {
+    const id = this.#nextMount++;
+    const plain = { parent: 1, root: '/', propagation: [], superOptions: [] };
+    return { ...plain, id, dev, target, options, fstype, source, volume };
+  }
+
+  #volumeAt(source: string): FakeVolume | undefined {
+    for (const { disk, name } of this.#plugged) {
+      const n = source.startsWith(`/dev/${name}`) ? Number(source.slice(`/dev/${name}`.length)) : 0;
+      if (n > 0) return disk.volumes[n - 1];
+    }
+    return this.shares.get(source);
+  }
+
+  #devOf(source: string): string {
+    const device = this.#plugged.flatMap(devicesOf).find((each) => each.node === source);
+    return device?.dev ?? `0:${1000 + this.#nextMount}`;
+  }
+
+  #childrenOf(path: string): string[] {
+    const inside = (each: string) =>
+      each.startsWith(`${path}/`) && !each.slice(path.length + 1).includes('/');
+    return [...this.#folders.keys(), ...this.#files].filter(inside).sort();
+  }
+}
+
+function devicesOf({ disk, name, index, sequence }: Plugged): BlockDevice[] {
+  const bus = disk.transport === 'usb' ? 'usb1/1-1/1-1:1.0' : 'ata1';
+  const sysPath = `/sys/devices/pci0000:00/0000:00:01.0/${bus}/host0/target0:0:0/0:0:0:0/block/${name}`;
+  const common = {
+    readOnly: disk.writeProtected === true,
+    removable: disk.transport === 'usb',
+    holders: [],
+    slaves: [],
+    sequence: String(sequence),
+  };
+  const serial = {
+    ID_SERIAL: `${disk.model}_${disk.serial}`,
+    ID_SERIAL_SHORT: disk.serial,
+    ID_MODEL_ENC: disk.model,
+  };
+  const whole: BlockDevice = {
+    ...common,
+    name,
+    node: `/dev/${name}`,
+    dev: `8:${index * 16}`,
+    sysPath,
+    kind: 'disk',
+    parent: undefined,
+    size: 1 << 30,
+    properties: { ...serial, ID_PART_TABLE_TYPE: 'gpt' },
+  };
+  const parts = disk.volumes.map((volume, n): BlockDevice => {
+    const properties = {
+      ...serial,
+      ID_FS_USAGE: 'filesystem',
+      ID_FS_TYPE: volume.fstype,
+      ID_FS_UUID: volume.uuid,
+      ID_FS_LABEL_ENC: volume.label,
+    };
+    const part = `${name}${n + 1}`;
+    const dev = `8:${index * 16 + n + 1}`;
+    return {
+      ...whole,
+      name: part,
+      node: `/dev/${part}`,
+      dev,
+      sysPath: `${sysPath}/${part}`,
+      kind: 'partition',
+      parent: name,
+      properties,
+    };
+  });
+  return [whole, ...parts];
+}

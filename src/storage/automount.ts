@@ -1,0 +1,146 @@
+import type { DiskPolicy } from '#api/storage.ts';
+import { type MountEntry, topmostAt } from '#host/mounts.ts';
+import { type LocalDisk, mountsOf, type Volume } from '#storage/devices.ts';
+import type { FstabEntry } from '#storage/fstab.ts';
+import { folderName, freeName } from '#storage/names.ts';
+import { isMountable } from '#storage/options.ts';
+import { standing } from '#storage/own.ts';
+import type { MountRow } from '#storage/registry.ts';
+
+/** What is to be done so that the mounts fit the disks. Each step stands alone: one that fails stops no other. */
+export type Step =
+  | { readonly do: 'mount'; readonly row: MountRow; readonly fstype: string; readonly readOnly: boolean }
+  /** The device is gone: its mount is dead and is detached. */
+  | { readonly do: 'detach'; readonly row: MountRow }
+  /** Bring the record and the kernel together (a crash, a reboot, somebody else's umount). */
+  | { readonly do: 'settle'; readonly row: MountRow }
+  | { readonly do: 'fstab'; readonly entry: FstabEntry };
+
+export interface Seen {
+  readonly disks: readonly LocalDisk[];
+  readonly entries: readonly MountEntry[];
+  readonly rows: readonly MountRow[];
+  readonly policies: ReadonlyMap<string, DiskPolicy>;
+  readonly fstab: readonly FstabEntry[];
+  readonly bootId: string;
+  /** Names below the share root that are there already, ours and others'. */
+  readonly names: readonly string[];
+  readonly shareRoot: string;
+}
+
+/** Why a volume is not mounted by us; undefined: it is to be mounted. */
+export function whyNot(
+  disk: LocalDisk,
+  volume: Volume,
+  seen: Pick<Seen, 'policies' | 'fstab' | 'rows' | 'bootId'>,
+): string | undefined {
+  if (disk.system) return 'the disk carries the system';
+  if (volume.role === 'encrypted') return 'it is encrypted; beosd does not open it';
+  if (volume.role !== 'data') return `its role is ${volume.role}`;
+  if (!disk.ready) return 'udev has not finished with it';
+  if (!isMountable(volume.fstype)) return `no support for ${volume.fstype}`;
+  if (volume.device.holders.length > 0) return `it is held by ${volume.device.holders.join(', ')}`;
+  if (seen.policies.get(disk.id) === 'ignore') return 'its policy is ignore';
+  if (fstabFor(seen.fstab, volume) !== undefined) return '/etc/fstab says where it is mounted';
+  const row = seen.rows.find((each) => each.identity === volume.identity);
+  if (disk.transport !== 'usb' && row?.wanted !== true)
+    return 'only USB disks and provisioned ones are mounted';
+  if (row !== undefined && !row.wanted) return 'it was unmounted for good';
+  if (row?.heldOff === appearance(volume, seen.bootId)) return 'it was ejected; plug it in again';
+  return undefined;
+}
+
+/** This plugging-in of a device: another one after a replug or a reboot. */
+export function appearance(volume: Volume, bootId: string): string {
+  return `${bootId}/${volume.device.sequence || volume.device.sysPath}`;
+}
+
+export function fstabFor(fstab: readonly FstabEntry[], volume: Volume): FstabEntry | undefined {
+  return fstab.find((entry) => entry.matches(volume));
+}
+
+/** Pure: the steps for what is seen now. Looking again after them yields none. */
+export function plan(seen: Seen): Step[] {
+  const volumes = seen.disks.flatMap((disk) => disk.volumes.map((volume) => ({ disk, volume })));
+  const present = new Map(volumes.map(({ volume }) => [volume.identity, volume]));
+  const steps: Step[] = [];
+  for (const row of seen.rows) {
+    const isShare = row.kind === 'smb' || row.kind === 'nfs';
+    const step = isShare ? undefined : stepForRow(row, present.get(row.identity), seen);
+    if (step !== undefined) steps.push(step);
+  }
+  const names = new Set([...seen.names, ...seen.rows.map((row) => row.name)].map((n) => n.toLowerCase()));
+  for (const { disk, volume } of volumes) {
+    const step = stepForVolume(disk, volume, seen, names);
+    if (step !== undefined) steps.push(step);
+  }
+  return steps;
+}
+
+function stepForRow(row: MountRow, volume: Volume | undefined, seen: Seen): Step | undefined {
+  // Another appearance: the disk was pulled and plugged in again between two looks, maybe under the same node.
+  const gone = volume === undefined || row.extra.appearance !== appearance(volume, seen.bootId);
+  if (gone && row.phase !== 'none') return { do: 'detach', row };
+  return isSettled(row, seen) ? undefined : { do: 'settle', row };
+}
+
+function isSettled(row: MountRow, seen: Seen): boolean {
+  const path = `${seen.shareRoot}/${row.name}`;
+  if (row.phase === 'none') {
+    const isClean = row.folder === undefined && row.folderToken === undefined;
+    return isClean || topmostAt(seen.entries, path) !== undefined;
+  }
+  const at = standing(row, path, seen.entries, seen.bootId);
+  return row.phase === 'mounted' && (at.kind === 'ours' || at.kind === 'covered');
+}
+
+function stepForVolume(disk: LocalDisk, volume: Volume, seen: Seen, names: Set<string>): Step | undefined {
+  const entry = fstabFor(seen.fstab, volume);
+  const mounted = mountsOf(seen.entries, volume.device).length > 0;
+  if (entry !== undefined) return missing(disk, entry, mounted, seen) ? { do: 'fstab', entry } : undefined;
+  if (mounted || whyNot(disk, volume, seen) !== undefined) return undefined;
+  const row = seen.rows.find((each) => each.identity === volume.identity);
+  if (row !== undefined && row.phase !== 'none') return undefined;
+  const readOnly = volume.device.readOnly || seen.policies.get(disk.id) === 'read-only';
+  return { do: 'mount', row: rowFor(disk, volume, row, names, seen.bootId), fstype: volume.fstype, readOnly };
+}
+
+/** An fstab line is served only for its own disk, only when nothing is mounted at its place. */
+function missing(disk: LocalDisk, entry: FstabEntry, mounted: boolean, seen: Seen): boolean {
+  if (mounted || disk.system || !disk.ready || !entry.auto) return false;
+  if (seen.policies.get(disk.id) === 'ignore') return false;
+  return !seen.entries.some((each) => each.target === entry.target);
+}
+
+function rowFor(
+  disk: LocalDisk,
+  volume: Volume,
+  known: MountRow | undefined,
+  names: Set<string>,
+  bootId: string,
+): MountRow {
+  const now = { source: volume.device.node, fstype: volume.fstype, disk: disk.id, heldOff: undefined };
+  const extra = { appearance: appearance(volume, bootId) };
+  if (known !== undefined) {
+    const settled = known.extra.settled === true ? { settled: true } : {};
+    return { ...known, ...now, extra: { ...settled, ...extra } };
+  }
+  const base = folderName(volume.label) ?? folderName(disk.model) ?? folderName(disk.id) ?? 'disk';
+  const name = freeName(base, (candidate) => names.has(candidate.toLowerCase()));
+  names.add(name.toLowerCase());
+  return {
+    identity: volume.identity,
+    kind: disk.transport === 'usb' ? 'usb' : 'hdd',
+    name,
+    wanted: true,
+    phase: 'none',
+    dev: undefined,
+    mountId: undefined,
+    bootId: undefined,
+    folder: undefined,
+    folderToken: undefined,
+    sealed: undefined,
+    extra,
+    ...now,
+  };
+}

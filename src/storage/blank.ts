@@ -1,0 +1,73 @@
+import type { Disks } from '#host/disks.ts';
+import type { MountEntry } from '#host/mounts.ts';
+import { errnoOf } from '#lib/fault.ts';
+import { type LocalDisk, mountsOf } from '#storage/devices.ts';
+
+/** Why a disk must not be written to, whatever is asked: it is at work. Empty: it is idle. Pure. */
+export function inUse(disk: LocalDisk, entries: readonly MountEntry[], swaps: readonly string[]): string[] {
+  const found: string[] = [];
+  if (disk.system) found.push('it carries the system');
+  if (disk.device.readOnly) found.push('it is write-protected');
+  const devices = [disk.device, ...disk.volumes.map((volume) => volume.device)];
+  for (const device of new Set(devices)) {
+    for (const entry of mountsOf(entries, device)) found.push(`${device.node} is mounted at ${entry.target}`);
+    if (device.holders.length > 0) found.push(`${device.node} is held by ${device.holders.join(', ')}`);
+    if (swaps.includes(device.node)) found.push(`${device.node} is swap in use`);
+  }
+  return found;
+}
+
+/** What the udev database and sysfs say is on the disk. Empty: they know of nothing. Pure. */
+export function contentKnown(disk: LocalDisk): string[] {
+  const found: string[] = [];
+  const properties = disk.device.properties;
+  if (properties === undefined) found.push('udev has not finished with it');
+  if (disk.table !== '') found.push(`partition table ${disk.table}`);
+  const type = properties?.['ID_FS_TYPE'] ?? '';
+  if (type !== '') found.push(`${type} on the whole disk`);
+  if (properties?.['ID_FS_AMBIVALENT'] !== undefined) found.push('more than one kind of content');
+  for (const volume of disk.volumes) {
+    if (volume.device.kind !== 'partition') continue;
+    const what = volume.fstype === '' ? 'a partition' : volume.fstype;
+    const label = volume.label === '' ? '' : ` called ${JSON.stringify(volume.label)}`;
+    found.push(`${what}${label} on ${volume.device.node}`);
+  }
+  return found;
+}
+
+/** What is on the device itself, read now. A disk that is blank has no signature and nothing but zeros at both ends. */
+export async function contentRead(disks: Disks, disk: LocalDisk): Promise<string[]> {
+  const { node, size } = disk.device;
+  const found = (await disks.signatures(node)).map((each) => `signature of ${each.type} at ${each.offset}`);
+  const probed = await disks.probe(node);
+  const table = probed['ID_PART_TABLE_TYPE'];
+  const type = probed['ID_FS_TYPE'];
+  if (table !== undefined) found.push(`partition table ${table}`);
+  if (type !== undefined) found.push(`${type} on the whole disk`);
+  if (probed['ID_FS_AMBIVALENT'] !== undefined) found.push('more than one kind of content');
+  if (found.length === 0 && !(await disks.endsAreZero(node, size))) {
+    found.push('data of a kind that is not known');
+  }
+  return found;
+}
+
+/** Nobody else has it open for himself: not the kernel (mounted, dm, md, swap), not a program. */
+export async function claimable(disks: Disks, disk: LocalDisk): Promise<string[]> {
+  try {
+    const claim = await disks.claim(disk.device.node);
+    await claim.release();
+    return [];
+  } catch (error) {
+    if (errnoOf(error) === 'EBUSY') return [`${disk.device.node} is held open by something`];
+    throw error;
+  }
+}
+
+/** /proc/swaps: the devices that are swapped to. */
+export function parseSwaps(text: string): string[] {
+  return text
+    .split('\n')
+    .slice(1)
+    .map((line) => line.split(/\s+/)[0] ?? '')
+    .filter((node) => node.startsWith('/dev/'));
+}

@@ -1,0 +1,201 @@
+import type { Disk } from '#api/storage.ts';
+import type { MountEntry } from '#host/mounts.ts';
+import { type BlockDevice, decodeUdev } from '#host/udev.ts';
+import { isWithin } from '#storage/names.ts';
+
+export type Transport = Disk['transport'];
+export type Role = Disk['volumes'][number]['role'];
+
+/** A file system, or the place for one: a partition, or a disk without partitions. */
+export interface Volume {
+  readonly device: BlockDevice;
+  readonly role: Role;
+  readonly fstype: string;
+  readonly label: string;
+  readonly uuid: string;
+  readonly partUuid: string;
+  /** What ties a mount point to this file system for good. */
+  readonly identity: string;
+}
+
+export interface LocalDisk {
+  readonly id: string;
+  readonly device: BlockDevice;
+  readonly model: string;
+  readonly serial: string;
+  /** udev's ID_SERIAL and ID_SERIAL_SHORT, as clients of the ancestor know them. */
+  readonly idSerial: string;
+  readonly idSerialShort: string;
+  readonly transport: Transport;
+  /** Carries /, /boot, the share root or the store. */
+  readonly system: boolean;
+  /** Kind of partition table; "" when there is none. */
+  readonly table: string;
+  /** udev has finished with the disk and with all of its partitions. */
+  readonly ready: boolean;
+  readonly volumes: readonly Volume[];
+}
+
+const efiTypes = new Set(['c12a7328-f81f-11d2-ba4b-00a0c93ec93b', '0xef']);
+const bootTypes = new Set([...efiTypes, '21686148-6449-6e6f-744e-656564454649', '0x41']);
+
+/** Told by where the device hangs, not by its name: a SATA disk behind a USB bridge is a USB disk. */
+export function transportOf(sysPath: string): Transport {
+  if (/\/usb\d+\//.test(sysPath)) return 'usb';
+  if (/\/nvme\d*\//.test(sysPath)) return 'nvme';
+  if (/\/mmc_host\//.test(sysPath)) return 'mmc';
+  if (/\/ata\d+\//.test(sysPath)) return 'sata';
+  if (/\/virtio\d+\//.test(sysPath)) return 'virtio';
+  return 'other';
+}
+
+/** Disks of the machine with what is on them. Pure: `entries` and `systemPaths` say which one carries the system. */
+export function localDisks(
+  devices: readonly BlockDevice[],
+  entries: readonly MountEntry[],
+  systemPaths: readonly string[],
+): LocalDisk[] {
+  const system = systemDisks(devices, entries, systemPaths);
+  const disks = devices.filter(isPhysicalDisk).map((device) => localDisk(device, devices, system));
+  return withDistinctIds(disks);
+}
+
+function isPhysicalDisk(device: BlockDevice): boolean {
+  const virtual = device.sysPath.startsWith('/sys/devices/virtual/');
+  return device.kind === 'disk' && !virtual && device.size > 0 && !/^(sr|fd)\d/.test(device.name);
+}
+
+function localDisk(device: BlockDevice, all: readonly BlockDevice[], system: ReadonlySet<string>): LocalDisk {
+  const properties = device.properties ?? {};
+  const text = (key: string) => properties[key] ?? '';
+  const partitions = all.filter((each) => each.parent === device.name);
+  const idSerial = text('ID_SERIAL');
+  const idSerialShort = text('ID_SERIAL_SHORT');
+  const serial = idSerialShort || text('ID_SCSI_SERIAL') || text('ID_WWN');
+  const disk = {
+    id: idOf(idSerial || text('ID_WWN') || text('ID_PATH') || device.sysPath),
+    device,
+    model: modelOf(properties),
+    serial,
+    idSerial,
+    idSerialShort,
+    transport: transportOf(device.sysPath),
+    system: system.has(device.name),
+    table: text('ID_PART_TABLE_TYPE'),
+    ready: [device, ...partitions].every((each) => each.properties !== undefined),
+  };
+  const parts = partitions.length > 0 ? partitions : [device];
+  return { ...disk, volumes: parts.map((part) => volumeOf(part, disk)) };
+}
+
+function modelOf(properties: Readonly<Record<string, string>>): string {
+  const vendor = decodeUdev(properties['ID_VENDOR_ENC'] ?? '').trim();
+  const model = decodeUdev(properties['ID_MODEL_ENC'] ?? properties['ID_MODEL'] ?? '').trim();
+  const known = vendor !== '' && vendor !== 'ATA' && !model.startsWith(vendor);
+  return known ? `${vendor} ${model}`.trim() : model;
+}
+
+function idOf(text: string): string {
+  return text.replace(/^\/sys\/devices\//, '').replace(/[^A-Za-z0-9._:-]+/g, '_');
+}
+
+function volumeOf(device: BlockDevice, disk: Omit<LocalDisk, 'volumes'>): Volume {
+  const properties = device.properties ?? {};
+  const uuid = properties['ID_FS_UUID'] ?? '';
+  const partUuid = properties['ID_PART_ENTRY_UUID'] ?? '';
+  const where = device.kind === 'partition' ? `part${properties['ID_PART_ENTRY_NUMBER'] ?? ''}` : 'whole';
+  return {
+    device,
+    role: roleOf(properties, disk),
+    fstype: properties['ID_FS_TYPE'] ?? '',
+    label: decodeUdev(properties['ID_FS_LABEL_ENC'] ?? properties['ID_FS_LABEL'] ?? ''),
+    uuid,
+    partUuid,
+    identity: `fs:${uuid || partUuid || where}:${disk.serial || disk.id}`,
+  };
+}
+
+function roleOf(
+  properties: Readonly<Record<string, string>>,
+  disk: Pick<LocalDisk, 'system' | 'table'>,
+): Role {
+  const usage = properties['ID_FS_USAGE'] ?? '';
+  const type = properties['ID_FS_TYPE'] ?? '';
+  if (bootTypes.has((properties['ID_PART_ENTRY_TYPE'] ?? '').toLowerCase())) return 'boot';
+  if (type === 'swap') return 'swap';
+  if (usage === 'crypto') return 'encrypted';
+  if (usage === 'raid') return 'member';
+  if (disk.system) return 'system';
+  return usage === 'filesystem' ? 'data' : 'empty';
+}
+
+/**
+ * Names of the disks below the file systems that carry the given paths: from the mount that covers each path through
+ * dm and md down to the disks.
+ */
+export function systemDisks(
+  devices: readonly BlockDevice[],
+  entries: readonly MountEntry[],
+  paths: readonly string[],
+): Set<string> {
+  const found = new Set<string>();
+  for (const path of paths) {
+    const entry = coveringMount(entries, path);
+    const device = entry && deviceOfMount(devices, entry);
+    if (device) collectDisks(device, devices, found, 0);
+  }
+  return found;
+}
+
+function collectDisks(
+  device: BlockDevice,
+  all: readonly BlockDevice[],
+  found: Set<string>,
+  depth: number,
+): void {
+  if (depth > 16) return;
+  const below = device.parent === undefined ? device.slaves : [device.parent];
+  if (below.length === 0 && device.kind === 'disk') found.add(device.name);
+  for (const name of below) {
+    const next = all.find((each) => each.name === name);
+    if (next) collectDisks(next, all, found, depth + 1);
+  }
+}
+
+/** The mount that a path lies on: the deepest one that holds it, of several on one path the last. */
+export function coveringMount(entries: readonly MountEntry[], path: string): MountEntry | undefined {
+  let best: MountEntry | undefined;
+  for (const entry of entries) {
+    if (!isWithin(path, entry.target)) continue;
+    if (best === undefined || entry.target.length >= best.target.length) best = entry;
+  }
+  return best;
+}
+
+/** btrfs and others have numbers of their own: then the source tells. */
+export function deviceOfMount(devices: readonly BlockDevice[], entry: MountEntry): BlockDevice | undefined {
+  return (
+    devices.find((each) => each.dev === entry.dev) ??
+    devices.find((each) => each.node === entry.source || `/dev/mapper/${dmName(each)}` === entry.source)
+  );
+}
+
+function dmName(device: BlockDevice): string | undefined {
+  return device.properties?.['DM_NAME'];
+}
+
+/** Where the file system of a device is mounted, bind mounts and subvolumes included. */
+export function mountsOf(entries: readonly MountEntry[], device: BlockDevice): MountEntry[] {
+  return entries.filter((entry) => entry.dev === device.dev || entry.source === device.node);
+}
+
+/** Two disks that call themselves the same (cheap sticks share serial numbers) are told apart by where they are. */
+function withDistinctIds(disks: readonly LocalDisk[]): LocalDisk[] {
+  return disks.map((disk) => {
+    const twin = disks.some((other) => other !== disk && other.id === disk.id);
+    if (!twin) return disk;
+    const place = idOf(disk.device.properties?.['ID_PATH'] ?? disk.device.sysPath);
+    const volumes = disk.volumes.map((volume) => ({ ...volume, identity: `${volume.identity}@${place}` }));
+    return { ...disk, id: `${disk.id}@${place}`, volumes };
+  });
+}

@@ -1,0 +1,179 @@
+import { fault } from '#api/errors.ts';
+import type { Holder } from '#api/storage.ts';
+import { ExecError } from '#host/exec.ts';
+import { wordsOf } from '#host/mounts.ts';
+import type { RawHolder } from '#host/processes.ts';
+import { messageOf } from '#lib/fault.ts';
+import { type LocalDisk, mountsOf } from '#storage/devices.ts';
+import type { LocalMounts, LocalParts } from '#storage/local.ts';
+import type { MountRow } from '#storage/registry.ts';
+
+export interface Ejected {
+  readonly path: string;
+  /** Everything is written and nothing holds the disk: it may be pulled. */
+  readonly safe: boolean;
+  readonly poweredDown: boolean;
+  readonly holders: readonly Holder[];
+}
+
+const flushDeadline = 120_000;
+const scanDeadline = 5000;
+
+/**
+ * Takes a disk out of use so that it can be pulled.
+ *
+ * INVARIANTS: `safe` is said only after a flush, an unmount that the kernel did not call busy, and a look into every
+ * other mount namespace. A forced detach is never safe and never stops the disk.
+ */
+export class Ejector {
+  readonly #parts: LocalParts;
+  readonly #local: LocalMounts;
+
+  constructor(parts: LocalParts, local: LocalMounts) {
+    this.#parts = parts;
+    this.#local = local;
+  }
+
+  eject(row: MountRow, force: boolean): Promise<Ejected> {
+    return this.#parts.locks.run(row.identity, () => {
+      const current = this.#parts.registry.get(row.identity);
+      if (current === undefined || current.phase === 'none') {
+        throw fault('not_found', `${row.name} is not mounted.`);
+      }
+      return force ? this.#force(current) : this.#safely(current);
+    });
+  }
+
+  /** Runs an unmount; when the kernel calls the mount busy, the refusal names who uses it. */
+  async explained<T>(row: MountRow, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      throw await this.#refusal(this.#parts.mounter.pathOf(row), row, error);
+    }
+  }
+
+  /** Who uses a mount of ours, in words for a person; empty while nobody knows within the deadline. */
+  async holders(dev: string | undefined): Promise<Holder[]> {
+    if (dev === undefined) return [];
+    const { machine } = this.#parts;
+    try {
+      const found = await machine.processes.holders(dev, AbortSignal.timeout(scanDeadline));
+      return found.map((holder) => this.#named(holder));
+    } catch (error) {
+      this.#parts.around.log('cannot tell who holds a mount', { error: messageOf(error) });
+      return [];
+    }
+  }
+
+  async #safely(row: MountRow): Promise<Ejected> {
+    const { mounter, registry } = this.#parts;
+    const path = mounter.pathOf(row);
+    await this.#flush(path, row);
+    // From here on the automounter leaves it alone, also if this daemon dies before it has answered.
+    const held = registry.put({ ...row, heldOff: row.extra.appearance });
+    let after: MountRow;
+    try {
+      after = await mounter.umount(held, { lazy: false, timeoutMs: 60_000 });
+    } catch (error) {
+      registry.update(row.identity, { heldOff: row.heldOff });
+      throw await this.#refusal(path, row, error);
+    }
+    const elsewhere = await this.#elsewhere(row.dev);
+    const poweredDown = elsewhere.length === 0 && (await this.#powerDown(row));
+    this.#parts.around.emit({ action: 'ejected', kind: row.kind, path, safe: elsewhere.length === 0 });
+    return { path: mounter.pathOf(after), safe: elsewhere.length === 0, poweredDown, holders: elsewhere };
+  }
+
+  async #force(row: MountRow): Promise<Ejected> {
+    const { machine, mounter, registry, around } = this.#parts;
+    const path = mounter.pathOf(row);
+    const holders = await this.holders(row.dev);
+    await machine.mounts.flush(path, 20_000).catch(() => undefined);
+    const held = registry.put({ ...row, heldOff: row.extra.appearance });
+    await mounter.umount(held, { lazy: true, timeoutMs: 20_000 });
+    const elsewhere = await this.#elsewhere(row.dev);
+    around.emit({ action: 'ejected', kind: row.kind, path, safe: false });
+    return { path, safe: false, poweredDown: false, holders: distinct([...holders, ...elsewhere]) };
+  }
+
+  async #flush(path: string, row: MountRow): Promise<void> {
+    try {
+      await this.#parts.machine.mounts.flush(path, flushDeadline);
+    } catch (error) {
+      const busy = error instanceof ExecError && error.reason === 'timeout';
+      const why = busy ? 'is still being written to' : `could not be written out: ${wordsOf(error)}`;
+      throw fault('mount_busy', `${row.name} ${why}.`, { data: { holders: await this.holders(row.dev) } });
+    }
+  }
+
+  async #refusal(path: string, row: MountRow, error: unknown): Promise<unknown> {
+    if (!(error instanceof ExecError)) return error;
+    const words = wordsOf(error);
+    if (!/busy/i.test(words)) return fault('mount_failed', words, { cause: error });
+    const holders = await this.holders(row.dev);
+    const names = holders.map((holder) => holder.pod ?? `${holder.command} (${holder.pid})`);
+    const by = names.length === 0 ? '' : ` by ${[...new Set(names)].join(', ')}`;
+    return fault('mount_busy', `${path} is in use${by}.`, { data: { holders }, cause: error });
+  }
+
+  /** Mount namespaces (of pods) in which the file system is still mounted: pulling the disk would hurt them. */
+  async #elsewhere(dev: string | undefined): Promise<Holder[]> {
+    if (dev === undefined) return [];
+    const signal = AbortSignal.timeout(scanDeadline);
+    const found = await this.#parts.machine.processes.namespacesWith(dev, signal);
+    return found.map((holder) => this.#named(holder));
+  }
+
+  async #powerDown(row: MountRow): Promise<boolean> {
+    const seen = this.#local.see();
+    const disk = seen.disks.find((each) => each.id === row.disk);
+    if (
+      disk === undefined ||
+      !mayPowerDown(disk, seen.disks, (volume) => mountsOf(seen.entries, volume).length > 0)
+    )
+      return false;
+    try {
+      return await this.#parts.machine.disks.powerDown(disk.device.node, disk.device.sysPath);
+    } catch (error) {
+      this.#parts.around.log('the disk could not be stopped', { disk: disk.id, error: messageOf(error) });
+      return false;
+    }
+  }
+
+  #named(holder: RawHolder): Holder {
+    const { pid, command, path, podUid } = holder;
+    if (podUid === undefined) return { pid, command, path };
+    return { pid, command, path, pod: this.#parts.around.podName(podUid) ?? podUid };
+  }
+}
+
+/** Stopping takes the whole USB device off the bus, all of its disks and card slots: none of them may be in use. */
+export function mayPowerDown(
+  disk: LocalDisk,
+  all: readonly LocalDisk[],
+  isMounted: (device: LocalDisk['device']) => boolean,
+): boolean {
+  if (disk.transport !== 'usb' || disk.system) return false;
+  const port = usbDevice(disk.device.sysPath);
+  const together = all.filter(
+    (each) => each === disk || (port !== '' && usbDevice(each.device.sysPath) === port),
+  );
+  return together.every(
+    (each) =>
+      !each.system &&
+      [each.device, ...each.volumes.map((volume) => volume.device)].every(
+        (device) => device.holders.length === 0 && !isMounted(device),
+      ) &&
+      each.volumes.every((volume) => volume.role !== 'swap'),
+  );
+}
+
+/** The part of a device's place that names its USB device: all up to the interface (`2-1:1.0`). */
+function usbDevice(sysPath: string): string {
+  return /^(.*\/\d+-[\d.]+)\/\d+-[\d.]+:/.exec(sysPath)?.[1] ?? '';
+}
+
+function distinct(holders: readonly Holder[]): Holder[] {
+  return holders.filter((holder, at) => holders.findIndex((each) => each.pid === holder.pid) === at);
+}

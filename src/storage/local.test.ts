@@ -1,0 +1,198 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type FakeDisk, FakeMachine, type FakeVolume } from '#host/fake/machine.ts';
+import { quickStore, rig, shareRoot } from '../../tests/support/fake-storage.ts';
+
+const volume = (
+  uuid: string,
+  label: string,
+  fstype = 'vfat',
+  more: Partial<FakeVolume> = {},
+): FakeVolume => ({
+  ...{ uuid, label, fstype, files: new Map() },
+  ...more,
+});
+const stick = (serial: string, ...volumes: FakeVolume[]): FakeDisk => ({
+  ...{ serial, model: 'Acme Disk', transport: 'usb', volumes },
+});
+
+function world(...disks: FakeDisk[]) {
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  for (const disk of disks) machine.plug(disk);
+  const store = quickStore();
+  return { machine, store, ...rig({ machine, store }) };
+}
+
+const pathsOf = (machine: FakeMachine) =>
+  machine
+    .entries()
+    .map((entry) => entry.target)
+    .filter((target) => target !== '/')
+    .sort();
+
+const under = (...names: string[]) => names.map((name) => `${shareRoot}/${name}`);
+
+test('each stick is mounted by its label, else by its model, and two of one name both come', async () => {
+  const { machine, storage } = world(
+    stick('1', volume('a', 'My Photos')),
+    stick('2', volume('b', 'My Photos', 'ext4')),
+    stick('3', volume('c', '', 'exfat')),
+  );
+  await storage.start();
+  assert.deepEqual(pathsOf(machine), under('Acme_Disk', 'My_Photos', 'My_Photos-2'));
+  await storage.close();
+});
+
+test('50 replugs of 4 sticks in changing order, with a reboot between: every path stays', async () => {
+  const sticks = ['1', '2', '3', '4'].map((serial) => stick(serial, volume(`u${serial}`, 'STICK')));
+  const { machine, store, storage } = world(...sticks);
+  await storage.start();
+  const pathOf = (daemon: typeof storage) => daemon.registry.all().map((row) => [row.identity, row.name]);
+  const first = pathOf(storage);
+  for (let n = 0; n < 50; n++) {
+    const order = sticks.toSorted(
+      (a, b) => ((n * 7 + Number(a.serial) * 5) % 4) - ((n * 3 + Number(b.serial)) % 4),
+    );
+    for (const disk of order) machine.unplug(disk);
+    await storage.local.settled();
+    assert.deepEqual(pathsOf(machine), []);
+    assert.deepEqual(machine.ports().folders.list(shareRoot), [], 'no folder is left without its disk');
+    for (const disk of order.toReversed()) machine.plug(disk);
+    await storage.local.settled();
+    assert.equal(pathsOf(machine).length, 4);
+  }
+  await storage.close();
+  machine.forgetWatchers();
+  machine.reboot();
+  const again = rig({ machine, store, bootId: 'boot-2' });
+  await again.storage.start();
+  assert.deepEqual(pathOf(again.storage), first);
+  assert.equal(pathsOf(machine).length, 4);
+  await again.storage.close();
+});
+
+test('a disk pulled and plugged in between two looks is mounted anew, although its node is the same', async () => {
+  const disk = stick('1', volume('a', 'STICK'));
+  const { machine, storage } = world(disk);
+  await storage.start();
+  const before = machine.entries().find((entry) => entry.target.endsWith('STICK'))?.id;
+  machine.unplug(disk);
+  machine.plug(disk);
+  await storage.local.settled();
+  const after = machine.entries().filter((entry) => entry.target.endsWith('STICK'));
+  assert.equal(after.length, 1);
+  assert.notEqual(after[0]?.id, before);
+  await storage.close();
+});
+
+test('read-only only when asked for: a dirty journal is reported, another error is an error', async () => {
+  const { machine, storage, problems } = world(
+    stick('1', volume('a', 'Old', 'ntfs', { dirty: true })),
+    stick('2', volume('b', 'Torn', 'ext4', { broken: 'wrong fs type, bad superblock' })),
+  );
+  await storage.start();
+  const entry = machine.entries().find((each) => each.target.endsWith('/Old'));
+  assert.ok(entry?.options.includes('ro'));
+  assert.deepEqual(pathsOf(machine), under('Old'));
+  const codes = problems().map((each) => [each.code, each.message]);
+  assert.ok(codes.some(([code, text]) => code === 'mount_read_only' && text?.includes('dirty')));
+  assert.ok(codes.some(([code, text]) => code === 'mount_failed' && text?.includes('bad superblock')));
+  await storage.close();
+});
+
+test('a policy keeps a disk read-only or untouched from the next plug on', async () => {
+  const disk = stick('1', volume('a', 'STICK'));
+  const { machine, storage } = world(disk);
+  await storage.start();
+  const found = storage.seen().disks[0];
+  assert.ok(found);
+  storage.setPolicy(found, 'read-only');
+  machine.unplug(disk);
+  await storage.local.settled();
+  machine.plug(disk);
+  await storage.local.settled();
+  assert.ok(
+    machine
+      .entries()
+      .find((each) => each.target.endsWith('/STICK'))
+      ?.options.includes('ro'),
+  );
+  storage.setPolicy(found, 'ignore');
+  machine.unplug(disk);
+  await storage.local.settled();
+  machine.plug(disk);
+  await storage.local.settled();
+  assert.deepEqual(pathsOf(machine), []);
+  await storage.close();
+});
+
+test('a mount that somebody else has undone is not forced upon him, until the disk comes anew', async () => {
+  const disk = stick('1', volume('a', 'STICK'));
+  const { machine, storage } = world(disk);
+  await storage.start();
+  const id = machine.entries().find((each) => each.target.endsWith('/STICK'))?.id ?? 0;
+  machine.umountForeign(id);
+  await storage.local.settled();
+  assert.deepEqual(pathsOf(machine), []);
+  machine.unplug(disk);
+  await storage.local.settled();
+  machine.plug(disk);
+  await storage.local.settled();
+  assert.deepEqual(pathsOf(machine), under('STICK'));
+  await storage.close();
+});
+
+test('a SATA disk is mounted only where fstab names it, and then as fstab says', async () => {
+  const sata: FakeDisk = { ...stick('9', volume('data', 'Data', 'ext4')), transport: 'sata' };
+  const other: FakeDisk = { ...stick('8', volume('loose', 'Loose', 'ext4')), transport: 'sata' };
+  const machine = new FakeMachine(['/', '/olares', shareRoot, '/srv/data']);
+  machine.fstab.set('/srv/data', 'data');
+  const { storage } = rig({ machine, store: quickStore() });
+  await storage.start();
+  machine.plug(sata);
+  machine.plug(other);
+  await storage.local.settled();
+  assert.deepEqual(pathsOf(machine), ['/srv/data']);
+  const rows = await storage.mounted(() => true);
+  assert.deepEqual(
+    rows.map(({ type, path, total, free, used, usedPercent }) => ({
+      type,
+      path,
+      total,
+      free,
+      used,
+      usedPercent,
+    })),
+    [
+      {
+        type: 'hdd',
+        path: '/srv/data',
+        total: 4_096_000,
+        free: 1_433_600,
+        used: 2_457_600,
+        usedPercent: (2_457_600 / 3_891_200) * 100,
+      },
+    ],
+  );
+  await storage.close();
+});
+
+test('a folder with files in the place of a new name is left alone, and the stick says why it is not there', async () => {
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { storage } = rig({ machine, store: quickStore() });
+  await storage.start();
+  const disk = stick('1', volume('a', 'STICK'));
+  machine.plug(disk);
+  await storage.local.settled();
+  machine.unplug(disk);
+  await storage.local.settled();
+  machine.makeForeign(`${shareRoot}/STICK`, 'folder');
+  machine.makeForeign(`${shareRoot}/STICK/ghost`, 'file');
+  machine.plug(disk);
+  await storage.local.settled();
+  assert.deepEqual(pathsOf(machine), under('STICK'), 'a path that was promised is kept');
+  machine.unplug(disk);
+  await storage.local.settled();
+  assert.ok(machine.hasFolder(`${shareRoot}/STICK`), 'and the folder with somebody else’s file stays');
+  await storage.close();
+});

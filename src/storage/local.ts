@@ -1,0 +1,274 @@
+import { ExecError } from '#host/exec.ts';
+import { wordsOf } from '#host/mounts.ts';
+import { messageOf } from '#lib/fault.ts';
+import { plan, type Seen, type Step } from '#storage/automount.ts';
+import { type LocalDisk, localDisks } from '#storage/devices.ts';
+import { parseFstab } from '#storage/fstab.ts';
+import type { Locks } from '#storage/locks.ts';
+import type { Mounter } from '#storage/mounter.ts';
+import { asksForReadOnly, isMountable, localMount } from '#storage/options.ts';
+import type { Machine, Settings, Surroundings } from '#storage/ports.ts';
+import type { MountRow, Registry } from '#storage/registry.ts';
+import { isReadOnly } from '#storage/views.ts';
+
+export interface LocalParts {
+  readonly machine: Machine;
+  readonly settings: Settings;
+  readonly around: Surroundings;
+  readonly registry: Registry;
+  readonly mounter: Mounter;
+  readonly locks: Locks;
+}
+
+interface Failure {
+  readonly identity: string;
+  readonly appearance: string;
+  readonly words: string;
+  readonly retryAt: number;
+}
+
+const mountTimeout = 60_000;
+/** A file system that does not mount is tried again rarely; anything else (a store that is full, a busy lock) soon. */
+const retryMountAfter = 10 * 60_000;
+const retryAfter = 15_000;
+
+/**
+ * Disks that come and go. A block event, an act of ours or the slow resync makes it look; what differs from what
+ * should be is put right, each mount on its own.
+ *
+ * INVARIANTS: one look at a time; an event during a look makes another one. A mount that failed is not tried again
+ * until its device comes anew or ten minutes have passed.
+ */
+export class LocalMounts {
+  readonly #parts: LocalParts;
+  readonly #failures = new Map<string, Failure>();
+  readonly #tasks = new Set<Promise<void>>();
+  readonly #reserved = new Set<string>();
+  #looking: Promise<void> | undefined;
+  #again = false;
+  #closed = false;
+  #lookFailure: string | undefined;
+
+  constructor(parts: LocalParts) {
+    this.#parts = parts;
+  }
+
+  /** What is there now. Throws when sysfs or the mount table cannot be read. */
+  see(): Seen {
+    const { machine, settings, registry } = this.#parts;
+    const entries = machine.mounts.list();
+    return {
+      disks: localDisks(machine.devices.list(), entries, settings.systemPaths),
+      entries,
+      rows: registry.all(),
+      policies: registry.policies(),
+      fstab: parseFstab(machine.fstab() ?? ''),
+      bootId: settings.bootId,
+      names: [...settings.protectedNames, ...machine.folders.list(settings.shareRoot)],
+      shareRoot: settings.shareRoot,
+    };
+  }
+
+  /** Looks soon; returns at once. */
+  poke(): void {
+    void this.look();
+  }
+
+  /** Looks, and waits until the steps of this look have begun. */
+  look(): Promise<void> {
+    if (this.#closed) return Promise.resolve();
+    if (this.#looking !== undefined) {
+      this.#again = true;
+      return this.#looking;
+    }
+    this.#looking = this.#lookUntilQuiet().finally(() => {
+      this.#looking = undefined;
+    });
+    return this.#looking;
+  }
+
+  /** Waits until nothing is left to do. */
+  async settled(): Promise<void> {
+    for (;;) {
+      await this.look();
+      if (this.#tasks.size === 0) return;
+      await Promise.all(this.#tasks);
+    }
+  }
+
+  /** Lets a failed mount be tried again at the next look. */
+  forgetFailure(identity: string): void {
+    this.#failures.delete(`mount:${identity}`);
+  }
+
+  /** Nothing on this disk is mounted until the returned function is called. */
+  reserve(disk: string): () => void {
+    this.#reserved.add(disk);
+    return () => {
+      this.#reserved.delete(disk);
+      this.poke();
+    };
+  }
+
+  /** Why a volume could not be mounted, for lists and conditions. */
+  failureOf(identity: string): string | undefined {
+    return this.#failures.get(`mount:${identity}`)?.words;
+  }
+
+  get lookFailure(): string | undefined {
+    return this.#lookFailure;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#looking;
+    await Promise.all(this.#tasks);
+  }
+
+  async #lookUntilQuiet(): Promise<void> {
+    do {
+      this.#again = false;
+      // Events come in bursts (disk, partitions): one turn of the loop gathers them.
+      await new Promise((resolve) => setImmediate(resolve));
+      this.#once();
+    } while (this.#again && !this.#closed);
+  }
+
+  #once(): void {
+    try {
+      const seen = this.see();
+      this.#lookFailure = undefined;
+      this.#dropFailures(seen.disks);
+      for (const step of plan(seen)) this.#begin(step);
+    } catch (error) {
+      this.#lookFailure = messageOf(error);
+      this.#parts.around.log('cannot look at the disks', { error: messageOf(error) });
+    }
+  }
+
+  #dropFailures(disks: readonly LocalDisk[]): void {
+    const present = new Set(disks.flatMap((disk) => disk.volumes.map((volume) => volume.identity)));
+    for (const [key, failure] of this.#failures)
+      if (key.startsWith('mount:') && !present.has(failure.identity)) this.#failures.delete(key);
+  }
+
+  #begin(step: Step): void {
+    const { locks, settings } = this.#parts;
+    const key = lockKey(step);
+    if (!settings.mayAct || locks.busy(key) || this.#isWaiting(step)) return;
+    if (step.do === 'mount' && this.#reserved.has(step.row.disk)) return;
+    const task = locks
+      .run(key, () => this.#act(step))
+      .then(
+        () => this.#failures.delete(`${step.do}:${key}`),
+        (error: unknown) => this.#remember(step, error),
+      )
+      .then(() => {
+        this.#tasks.delete(task);
+        this.poke();
+      });
+    this.#tasks.add(task);
+  }
+
+  #isWaiting(step: Step): boolean {
+    const failure = this.#failures.get(`${step.do}:${lockKey(step)}`);
+    if (failure === undefined || failure.appearance !== appearanceOf(step)) return false;
+    return this.#parts.machine.clock.monotonic() < failure.retryAt;
+  }
+
+  #remember(step: Step, error: unknown): void {
+    const { machine, around } = this.#parts;
+    const words = wordsOf(error);
+    const wait = error instanceof ExecError && step.do !== 'detach' ? retryMountAfter : retryAfter;
+    this.#failures.set(`${step.do}:${lockKey(step)}`, {
+      identity: lockKey(step),
+      appearance: appearanceOf(step),
+      words,
+      retryAt: machine.clock.monotonic() + wait,
+    });
+    const at = step.do === 'fstab' ? step.entry.target : step.row.name;
+    around.log('a storage step failed', { step: step.do, at, error: words });
+  }
+
+  async #act(step: Step): Promise<void> {
+    switch (step.do) {
+      case 'mount':
+        return this.#mount(step);
+      case 'detach':
+        return this.#detach(step.row);
+      case 'settle':
+        this.#settle(step.row);
+        return;
+      case 'fstab':
+        return this.#mountByFstab(step.entry.target);
+    }
+  }
+
+  async #mount(step: Extract<Step, { do: 'mount' }>): Promise<void> {
+    const { mounter, around } = this.#parts;
+    const row = await this.#mountOrReadOnly(step);
+    const readOnly = row.extra.readOnly === true;
+    around.emit({ action: 'mounted', kind: row.kind, path: mounter.pathOf(row), readOnly });
+    around.log('mounted', { path: mounter.pathOf(row), source: row.source, readOnly });
+  }
+
+  /** Writing first; reading only when the device or a dirty journal asks for it, and then with the reason on record. */
+  async #mountOrReadOnly(step: Extract<Step, { do: 'mount' }>): Promise<MountRow> {
+    if (step.readOnly) return this.#attempt(step, true, undefined);
+    try {
+      return await this.#attempt(step, false, undefined);
+    } catch (error) {
+      if (!(error instanceof ExecError) || error.reason !== 'exit' || !asksForReadOnly(wordsOf(error)))
+        throw error;
+      return this.#attempt(step, true, wordsOf(error));
+    }
+  }
+
+  async #attempt(
+    step: Extract<Step, { do: 'mount' }>,
+    readOnly: boolean,
+    because: string | undefined,
+  ): Promise<MountRow> {
+    const { machine, settings, mounter, registry } = this.#parts;
+    if (!isMountable(step.fstype)) throw new Error(`no support for ${step.fstype}`);
+    const how = localMount(step.fstype, settings.owner, { readOnly, ntfs3: machine.ntfs3() });
+    const row = await mounter.mount(step.row, { ...how, timeoutMs: mountTimeout });
+    const entry = machine.mounts.list().find((each) => each.id === row.mountId);
+    const isRo = readOnly || (entry !== undefined && isReadOnly(entry));
+    const reason = because ?? (isRo && !readOnly ? 'the device is write-protected' : undefined);
+    return registry.put({
+      ...row,
+      extra: { ...row.extra, readOnly: isRo, ...(reason ? { readOnlyBecause: reason } : {}) },
+    });
+  }
+
+  async #detach(row: MountRow): Promise<void> {
+    const { mounter, around } = this.#parts;
+    const after = await mounter.umount(row, { lazy: true, timeoutMs: 20_000 });
+    if (row.phase !== 'mounted' || row.bootId !== this.#parts.settings.bootId) return;
+    around.emit({ action: 'unplugged', kind: row.kind, path: mounter.pathOf(after) });
+    around.log('the device is gone; its mount was detached', { path: mounter.pathOf(after) });
+  }
+
+  /** A mount of this boot that somebody else has undone is left alone until its device comes anew. */
+  #settle(row: MountRow): void {
+    const { mounter, registry, settings } = this.#parts;
+    const after = mounter.settle(row.identity);
+    const undone = row.phase === 'mounted' && row.bootId === settings.bootId && after.phase === 'none';
+    if (undone) registry.put({ ...after, heldOff: row.extra.appearance });
+  }
+
+  async #mountByFstab(target: string): Promise<void> {
+    const { machine, around } = this.#parts;
+    await machine.mounts.mountFstab(target, mountTimeout);
+    around.emit({ action: 'mounted', kind: 'hdd', path: target, readOnly: false });
+  }
+}
+
+function lockKey(step: Step): string {
+  return step.do === 'fstab' ? `fstab:${step.entry.target}` : step.row.identity;
+}
+
+function appearanceOf(step: Step): string {
+  return step.do === 'fstab' ? '' : (step.row.extra.appearance ?? '');
+}

@@ -1,0 +1,179 @@
+import { randomBytes } from 'node:crypto';
+import { fault } from '#api/errors.ts';
+import type { Folders } from '#host/folders.ts';
+import { type Mounts, topmostAt } from '#host/mounts.ts';
+import { type Standing, standing } from '#storage/own.ts';
+import type { MountRow, Registry } from '#storage/registry.ts';
+
+/** How to mount, beside what the row says. */
+export interface MountHow {
+  readonly type: string;
+  readonly options: readonly string[];
+  readonly timeoutMs: number;
+}
+
+export interface MounterPorts {
+  readonly mounts: Mounts;
+  readonly folders: Folders;
+  readonly registry: Registry;
+  readonly shareRoot: string;
+  readonly bootId: string;
+}
+
+/**
+ * The only code that mounts and unmounts.
+ *
+ * INVARIANTS: what is about to happen is in the store before it happens. Only a mount that {@link standing} calls ours
+ * is unmounted. A folder is removed by rmdir, only when it is the very folder that we made, and only while nothing is
+ * mounted on it. Callers hold the lock of the row's identity.
+ */
+export class Mounter {
+  readonly #ports: MounterPorts;
+
+  constructor(ports: MounterPorts) {
+    this.#ports = ports;
+  }
+
+  pathOf(row: Pick<MountRow, 'name'>): string {
+    const { shareRoot } = this.#ports;
+    return shareRoot === '/' ? `/${row.name}` : `${shareRoot}/${row.name}`;
+  }
+
+  standing(row: MountRow): Standing {
+    return standing(row, this.pathOf(row), this.#ports.mounts.list(), this.#ports.bootId);
+  }
+
+  /** Mounts a row that is not mounted, and returns it as recorded. On failure no mount and no folder of ours is left. */
+  async mount(row: MountRow, how: MountHow): Promise<MountRow> {
+    const { registry, bootId, mounts } = this.#ports;
+    const path = this.pathOf(row);
+    const taken = topmostAt(mounts.list(), path);
+    if (taken !== undefined) {
+      throw fault('not_our_mount', `${taken.source} is mounted at ${path} by somebody else.`);
+    }
+    const intent = { phase: 'mounting', bootId, dev: undefined, mountId: undefined } as const;
+    const before = registry.put({ ...row, ...intent });
+    try {
+      this.#prepareFolder(before);
+      await mounts.mount({ source: row.source, target: path, fstype: how.type, ...how });
+      return this.#recordMounted(before.identity);
+    } catch (error) {
+      await this.#undo(before.identity);
+      throw error;
+    }
+  }
+
+  /**
+   * Unmounts our mount and removes our folder; the row stays with phase `none`. Lazy: the mount leaves the tree at
+   * once, also when it is in use or dead. Throws ExecError when the kernel refuses (busy).
+   */
+  async umount(
+    row: MountRow,
+    how: { readonly lazy: boolean; readonly timeoutMs: number },
+  ): Promise<MountRow> {
+    const at = this.standing(row);
+    if (at.kind === 'covered') {
+      throw fault(
+        'not_our_mount',
+        `${at.by.source} is mounted over ${this.pathOf(row)}; unmount that first.`,
+      );
+    }
+    if (at.kind === 'ours') await this.#umountOwn(row, at, how);
+    return this.settle(row.identity);
+  }
+
+  /**
+   * Brings row and kernel together after a crash, a reboot, or somebody else's umount: adopts what is ours, records
+   * what is gone, removes the folder that is left.
+   */
+  settle(identity: string): MountRow {
+    const { registry } = this.#ports;
+    const row = registry.get(identity);
+    if (row === undefined) throw new Error(`no mount is registered as ${identity}`);
+    const at = this.standing(row);
+    if (at.kind === 'ours' || at.kind === 'covered') {
+      if (row.phase === 'mounted') return row;
+      const { id, dev } = at.entry;
+      return registry.put({ ...row, phase: 'mounted', mountId: id, dev, folderToken: undefined });
+    }
+    const gone = row.phase === 'none' ? row : registry.put({ ...row, ...notMounted });
+    return at.kind === 'absent' ? this.#dropFolder(gone) : gone;
+  }
+
+  async #umountOwn(
+    row: MountRow,
+    at: Extract<Standing, { kind: 'ours' }>,
+    how: { readonly lazy: boolean; readonly timeoutMs: number },
+  ): Promise<void> {
+    const { registry, mounts } = this.#ports;
+    const { id, dev } = at.entry;
+    registry.put({ ...row, phase: 'unmounting', mountId: id, dev, folderToken: undefined });
+    try {
+      await mounts.umount(this.pathOf(row), how);
+    } catch (error) {
+      this.settle(row.identity);
+      throw error;
+    }
+  }
+
+  /** A mount that did not come about, or only half: what of it is there is taken back. */
+  async #undo(identity: string): Promise<void> {
+    const { registry, mounts } = this.#ports;
+    const row = registry.get(identity);
+    if (row === undefined) return;
+    if (this.standing(row).kind === 'ours') {
+      await mounts.umount(this.pathOf(row), { lazy: true, timeoutMs: 10_000 }).catch(() => undefined);
+    }
+    this.settle(identity);
+  }
+
+  #recordMounted(identity: string): MountRow {
+    const row = this.settle(identity);
+    if (row.phase !== 'mounted') {
+      throw fault(
+        'mount_failed',
+        `The mount program ended well, but nothing is mounted at ${this.pathOf(row)}.`,
+      );
+    }
+    return this.#ports.registry.put({ ...row, extra: { ...row.extra, settled: true } });
+  }
+
+  /**
+   * The folder is made under a name of chance that the store knows, then recorded by its id, then moved into place: at
+   * whatever point a crash comes, the next start can tell our folder from one that somebody else made.
+   */
+  #prepareFolder(row: MountRow): void {
+    const { folders, registry, shareRoot } = this.#ports;
+    const path = this.pathOf(row);
+    folders.ensure(shareRoot);
+    const seen = folders.look(path);
+    if (seen?.kind === 'other') {
+      throw fault('mount_failed', `${path} is not a folder; move it out of the way.`);
+    }
+    if (seen?.kind === 'folder') {
+      if (seen.empty || row.extra.settled === true) return;
+      throw fault('mount_failed', `${path} holds files; move them out of the way.`);
+    }
+    const token = `.beosd-${randomBytes(9).toString('hex')}`;
+    registry.update(row.identity, { folderToken: token });
+    const temp = `${shareRoot}/${token}`;
+    const folder = folders.make(temp);
+    registry.update(row.identity, { folder });
+    folders.rename(temp, path);
+  }
+
+  /** Removes what we made for a mount that is not there: the folder itself, or the half-made one. */
+  #dropFolder(row: MountRow): MountRow {
+    const { folders, registry, shareRoot } = this.#ports;
+    if (row.folder === undefined && row.folderToken === undefined) return row;
+    if (row.folderToken !== undefined) folders.remove(`${shareRoot}/${row.folderToken}`);
+    const path = this.pathOf(row);
+    const seen = folders.look(path);
+    const isOurs = seen?.kind === 'folder' && row.folder !== undefined && seen.id === row.folder;
+    if (isOurs && seen.empty) folders.remove(path);
+    // A folder of ours that somebody has filled stays, and is theirs from now on.
+    return registry.put({ ...row, folder: undefined, folderToken: undefined });
+  }
+}
+
+const notMounted = { phase: 'none', dev: undefined, mountId: undefined, bootId: undefined } as const;

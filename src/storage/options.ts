@@ -1,0 +1,91 @@
+/** Who owns files on file systems that know no owners (FAT, exFAT, NTFS, SMB): the user that pods run as. */
+export interface Ownership {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** How a file system of a disk is mounted. */
+export interface LocalMount {
+  readonly type: string;
+  readonly options: readonly string[];
+}
+
+const always = ['nosuid', 'nodev'] as const;
+
+/** File systems that are mounted when a disk is plugged in. */
+export const mountable = ['ext2', 'ext3', 'ext4', 'xfs', 'btrfs', 'vfat', 'exfat', 'ntfs'] as const;
+export type Mountable = (typeof mountable)[number];
+
+export function isMountable(fstype: string): fstype is Mountable {
+  return (mountable as readonly string[]).includes(fstype);
+}
+
+/**
+ * Type and options for a file system of a disk. `uid` and `gid` only where the file system has no owners of its own:
+ * ext4 refuses them. `ntfs3` says whether the kernel has that driver; otherwise ntfs-3g does it in user space.
+ */
+export function localMount(
+  fstype: Mountable,
+  owner: Ownership,
+  how: { readonly readOnly: boolean; readonly ntfs3: boolean },
+): LocalMount {
+  const mode = how.readOnly ? 'ro' : 'rw';
+  const owners = [`uid=${owner.uid}`, `gid=${owner.gid}`, 'umask=0002'];
+  const base = [mode, ...always, 'noatime'];
+  switch (fstype) {
+    case 'ext2':
+    case 'ext3':
+    case 'ext4':
+      return {
+        type: fstype,
+        options: [...base, 'errors=remount-ro', ...(how.readOnly && fstype !== 'ext2' ? ['noload'] : [])],
+      };
+    case 'xfs':
+      return { type: 'xfs', options: [...base, ...(how.readOnly ? ['norecovery'] : [])] };
+    case 'btrfs':
+      return { type: 'btrfs', options: [...base, ...(how.readOnly ? ['rescue=nologreplay'] : [])] };
+    case 'vfat':
+      return { type: 'vfat', options: [...base, ...owners, 'utf8=1', 'flush', 'errors=remount-ro'] };
+    case 'exfat':
+      return { type: 'exfat', options: [...base, ...owners, 'iocharset=utf8', 'errors=remount-ro'] };
+    case 'ntfs':
+      return how.ntfs3
+        ? { type: 'ntfs3', options: [...base, ...owners, 'iocharset=utf8', 'windows_names'] }
+        : { type: 'ntfs-3g', options: [...base, ...owners, 'windows_names'] };
+  }
+}
+
+/**
+ * Whether the words of a failed mount ask for reading only: the device refuses writes, or a journal is dirty and
+ * cannot be replayed. Any other error is an error; trying again read-only would only hide it.
+ */
+export function asksForReadOnly(words: string): boolean {
+  return /write-protected|read-only|dirty|unclean|hibernat|needs? (journal )?recovery|log replay|norecovery/i.test(
+    words,
+  );
+}
+
+/** Options of an SMB mount. The kernel gives a dead server up after twice the echo interval (mount.cifs(8)). */
+export function smbOptions(
+  owner: Ownership,
+  share: { readonly port: number | undefined; readonly credentials: string | undefined },
+): string[] {
+  const login = share.credentials === undefined ? ['guest'] : [`credentials=${share.credentials}`];
+  return [
+    ...always,
+    ...login,
+    ...(share.port === undefined ? [] : [`port=${share.port}`]),
+    `uid=${owner.uid}`,
+    `gid=${owner.gid}`,
+    'file_mode=0664',
+    'dir_mode=0775',
+    'iocharset=utf8',
+    'soft',
+    'echo_interval=5',
+  ];
+}
+
+/** Options of an NFS mount: an operation fails after about 15 s instead of waiting for ever (nfs(5)). */
+export function nfsOptions(): string[] {
+  return [...always, 'soft', 'timeo=50', 'retrans=2', 'retry=0', 'actimeo=5'];
+}

@@ -1,0 +1,45 @@
+import type { MountEntry } from '#host/mounts.ts';
+import { topmostAt } from '#host/mounts.ts';
+import { isWithin } from '#storage/names.ts';
+import type { MountRow } from '#storage/registry.ts';
+
+/** How our row and the kernel's table agree about a mount point. */
+export type Standing =
+  /** Our mount is there and on top: it may be unmounted. */
+  | { readonly kind: 'ours'; readonly entry: MountEntry }
+  /** Ours is there, but another mount lies over it or within it: nothing may be unmounted. */
+  | { readonly kind: 'covered'; readonly entry: MountEntry; readonly by: MountEntry }
+  /** Somebody else's mount is there and ours is not. */
+  | { readonly kind: 'foreign'; readonly entry: MountEntry }
+  | { readonly kind: 'absent' };
+
+/**
+ * The one judgement on which every unmount rests. A finished mount is known by mount id, numbers and boot; one that a
+ * crash left half recorded is known by its source at a path that held no mount when the intent was written.
+ */
+export function standing(
+  row: MountRow,
+  path: string,
+  entries: readonly MountEntry[],
+  bootId: string,
+): Standing {
+  const top = topmostAt(entries, path);
+  const own = entries.findLast((entry) => entry.target === path && isOwn(row, entry, bootId));
+  if (own === undefined) return top === undefined ? { kind: 'absent' } : { kind: 'foreign', entry: top };
+  const within = entries.find((entry) => entry.target !== path && isWithin(entry.target, path));
+  const by = top !== undefined && top.id !== own.id ? top : within;
+  return by === undefined ? { kind: 'ours', entry: own } : { kind: 'covered', entry: own, by };
+}
+
+function isOwn(row: MountRow, entry: MountEntry, bootId: string): boolean {
+  if (row.bootId !== bootId) return false;
+  if (row.phase === 'mounting') return sameSource(row.source, entry.source) && entry.root === '/';
+  if (row.phase === 'none') return false;
+  return entry.id === row.mountId && entry.dev === row.dev;
+}
+
+/** cifs reports `//server/share` as it was given, nfs may drop a slash at the end. */
+function sameSource(a: string, b: string): boolean {
+  const plain = (source: string) => source.replace(/\/+$/, '').toLowerCase();
+  return plain(a) === plain(b);
+}

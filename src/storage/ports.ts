@@ -1,0 +1,71 @@
+import type { Clock } from '#host/clock.ts';
+import type { Disks } from '#host/disks.ts';
+import type { Folders } from '#host/folders.ts';
+import type { Mounts } from '#host/mounts.ts';
+import type { Processes } from '#host/processes.ts';
+import type { Secrets } from '#host/sealing.ts';
+import type { Devices } from '#host/udev.ts';
+import type { Ownership } from '#storage/options.ts';
+
+/** A problem to show in GET /system/conditions; the shape of state/facts.ts. */
+export interface Problem {
+  readonly code: string;
+  readonly severity: 'info' | 'warning' | 'error';
+  readonly message: string;
+  readonly remedy: string;
+  readonly fixedBy: readonly string[];
+}
+
+/** What storage needs from the rest of the daemon; compose.ts passes it. */
+export interface Surroundings {
+  /** Replaces all problems that storage reports. */
+  report(problems: readonly Problem[]): void;
+  /** A `mount` event for GET /events. */
+  emit(data: Readonly<Record<string, unknown>>): void;
+  log(message: string, data: Readonly<Record<string, unknown>>): void;
+  /** Name of the pod with this uid, as `namespace/name`; undefined while nobody knows. */
+  podName(uid: string): string | undefined;
+  /** Name of this node, for the -incluster routes. */
+  nodeName(): string;
+  /** The mounts that were wanted at start are there, or have been tried. */
+  mountsReady(ready: boolean): void;
+}
+
+/** The machine, as storage sees it. */
+export interface Machine {
+  readonly devices: Devices;
+  readonly mounts: Mounts;
+  readonly folders: Folders;
+  readonly disks: Disks;
+  readonly processes: Processes;
+  readonly secrets: Secrets;
+  readonly network: NetworkTools;
+  readonly clock: Clock;
+  /** Content of /etc/fstab; undefined: there is none. */
+  fstab(): string | undefined;
+  /** The kernel has the ntfs3 driver. */
+  ntfs3(): boolean;
+}
+
+/** What is asked of file servers. */
+export interface NetworkTools {
+  /** True when something accepts a connection there; never takes longer than `timeoutMs`. */
+  answers(host: string, port: number, timeoutMs: number): Promise<boolean>;
+  /** Output of `smbclient -L`, in its `-g` form. */
+  smbShares(server: string, port: number | undefined, authFile: string | undefined): Promise<string>;
+  /** Output of `showmount --exports`. */
+  nfsExports(server: string): Promise<string>;
+}
+
+export interface Settings {
+  /** Where mount points lie, e.g. /olares/share. */
+  readonly shareRoot: string;
+  /** Names below the share root that are somebody else's: never given, never taken. */
+  readonly protectedNames: readonly string[];
+  /** What must not be on a disk that is offered: `/`, `/boot`, the share root, the store. */
+  readonly systemPaths: readonly string[];
+  readonly bootId: string;
+  readonly owner: Ownership;
+  /** False in a sandbox: everything is read, nothing is changed. */
+  readonly mayAct: boolean;
+}

@@ -1,0 +1,58 @@
+import type { Problem } from '#storage/ports.ts';
+import type { Listed } from '#storage/views.ts';
+
+/** The conditions that storage reports: what is wrong, and which routes mend it. */
+
+export function mountDead(row: Pick<Listed, 'path' | 'device' | 'type'>): Problem {
+  const kind = row.type === 'smb' ? 'samba' : row.type;
+  return {
+    code: 'mount_dead',
+    severity: 'warning',
+    message: `${row.device} at ${row.path} does not answer.`,
+    remedy:
+      row.type === 'smb' || row.type === 'nfs'
+        ? 'Switch the file server on or check the network; it comes back by itself. Or unmount it.'
+        : 'Unplug the disk and plug it in again; if it stays silent, it may be broken.',
+    fixedBy: row.type === 'hdd' ? [] : [`POST /command/umount-${kind}`],
+  };
+}
+
+export function readOnly(path: string, because: string): Problem {
+  return {
+    code: 'mount_read_only',
+    severity: 'warning',
+    message: `${path} can only be read: ${because}`,
+    remedy: 'Take off the write protection, or check the disk on the computer that it comes from.',
+    fixedBy: [],
+  };
+}
+
+export function notMounted(name: string, words: string): Problem {
+  return {
+    code: 'mount_failed',
+    severity: 'warning',
+    message: `${name} could not be mounted: ${words}`,
+    remedy: 'Check the file system on another computer, then plug the disk in again.',
+    fixedBy: ['PUT /storage/disks/:id/policy'],
+  };
+}
+
+export function devicesUnknown(reason: string): Problem {
+  return {
+    code: 'devices_unknown',
+    severity: 'error',
+    message: `The disks of this machine cannot be read: ${reason}`,
+    remedy: 'See `systemctl status systemd-udevd` and the log of the daemon.',
+    fixedBy: [],
+  };
+}
+
+export function noEvents(reason: string): Problem {
+  return {
+    code: 'device_events_lost',
+    severity: 'warning',
+    message: `Disks that are plugged in show only after a minute: ${reason}`,
+    remedy: 'Check that udev runs: `systemctl status systemd-udevd`.',
+    fixedBy: [],
+  };
+}

@@ -1,0 +1,306 @@
+import { randomUUID } from 'node:crypto';
+import { type ErrorCode, fault } from '#api/errors.ts';
+import type { ProvisionFilesystem } from '#api/storage.ts';
+import type { Layout } from '#host/disks.ts';
+import type { Check, JobDefinition, Phase, PhaseContext } from '#jobs/definition.ts';
+import { claimable, contentKnown, contentRead, inUse } from '#storage/blank.ts';
+import type { LocalDisk, Volume } from '#storage/devices.ts';
+import type { LocalMounts, LocalParts } from '#storage/local.ts';
+import { freeName } from '#storage/names.ts';
+
+export interface ProvisionInput {
+  readonly disk: string;
+  readonly filesystem: ProvisionFilesystem;
+  readonly label: string;
+  readonly confirm: string;
+  readonly wipe: boolean;
+}
+
+type Context = PhaseContext<ProvisionInput>;
+
+/** Below this no file system of the four is of use. */
+const smallest = 64 * 1024 * 1024;
+
+/**
+ * Makes a blank disk a file system that is mounted for good.
+ *
+ * INVARIANTS: nothing is written before every check has been made again under the lane's lock, on the device itself,
+ * with the device claimed. From then on the store knows the UUIDs of what is being made: after a crash only a disk
+ * that is blank, or that holds exactly our own half-done work, is touched again.
+ */
+export class Provisioner {
+  readonly #parts: LocalParts;
+  readonly #local: LocalMounts;
+  readonly #swaps: () => readonly string[];
+
+  constructor(parts: LocalParts, local: LocalMounts, swaps: () => readonly string[]) {
+    this.#parts = parts;
+    this.#local = local;
+    this.#swaps = swaps;
+  }
+
+  definition(): JobDefinition<ProvisionInput> {
+    return {
+      operation: 'storage.provision',
+      preconditions: (input) => this.preconditions(input),
+      phases: (input) => this.#phases(input),
+    };
+  }
+
+  /** What stands in the way; each with what was found. Reads the disk, writes nothing. */
+  async preconditions(input: ProvisionInput): Promise<Check[]> {
+    const disk = this.#find(input.disk);
+    const seen = this.#local.see();
+    const used = inUse(disk, seen.entries, this.#swaps());
+    const content = used.length > 0 ? contentKnown(disk) : await this.contentOf(disk);
+    const confirm = disk.serial === '' ? disk.id : disk.serial;
+    const label = input.filesystem === 'exfat' && input.label.length > 11;
+    const size = disk.device.size;
+    const wrong = `\`confirm\` is not the serial number of ${describe(disk)}.`;
+    const found = `The disk is not blank; found: ${content.join('; ')}.`;
+    return [
+      check('confirmed', input.confirm === confirm, 'confirm_mismatch', wrong),
+      check('idle', used.length === 0, 'disk_in_use', `The disk is at work: ${used.join('; ')}.`),
+      check('blank', content.length === 0 || input.wipe, 'disk_not_blank', found),
+      check('large enough', size >= smallest, 'impossible', `${size} bytes are too few for a file system.`),
+      check('label fits', !label, 'impossible', 'exfat takes a label of 11 characters at most.'),
+    ];
+  }
+
+  /** Everything that is on a disk that is idle, from the database and from the device. */
+  async contentOf(disk: LocalDisk): Promise<string[]> {
+    const known = contentKnown(disk);
+    if (known.length > 0) return known;
+    return [
+      ...(await contentRead(this.#parts.machine.disks, disk)),
+      ...(await claimable(this.#parts.machine.disks, disk)),
+    ];
+  }
+
+  #phases(input: ProvisionInput): Phase<ProvisionInput>[] {
+    const disk = this.#local.see().disks.find((each) => each.id === input.disk);
+    const what = disk === undefined ? input.disk : `${describe(disk)}, ${disk.device.node}`;
+    return [
+      {
+        name: 'check',
+        does: `check ${what} once more, with the device claimed`,
+        reversible: true,
+        weight: 1,
+        cancellable: true,
+        afterCrash: 'repeat',
+        run: (context) => this.#check(context),
+      },
+      {
+        name: 'partition',
+        does: `write a GPT with one partition to ${what}${input.wipe ? '; what is on it is lost' : ''}`,
+        reversible: false,
+        weight: 1,
+        cancellable: false,
+        afterCrash: 'resume',
+        run: (context) => this.#alone(context, () => this.#partition(context)),
+        resume: (context) => this.#alone(context, () => this.#resumePartition(context)),
+      },
+      {
+        name: 'format',
+        does: `make a file system ${input.filesystem} called ${input.label}`,
+        reversible: false,
+        weight: 6,
+        cancellable: false,
+        afterCrash: 'resume',
+        run: (context) => this.#alone(context, () => this.#format(context)),
+        resume: (context) => this.#alone(context, () => this.#resumeFormat(context)),
+      },
+      {
+        name: 'mount',
+        does: 'mount it by its UUID, now and after every start',
+        reversible: true,
+        weight: 1,
+        cancellable: false,
+        afterCrash: 'repeat',
+        run: (context) => this.#mount(context),
+      },
+    ];
+  }
+
+  async #check({ input, remember }: Context): Promise<void> {
+    const failed = (await this.preconditions(input)).find((each) => !each.ok);
+    if (failed !== undefined) throw fault(failed.code ?? 'impossible', failed.reason);
+    const disk = this.#find(input.disk);
+    const layout: Layout = {
+      filesystem: input.filesystem,
+      label: input.label,
+      tableUuid: randomUUID(),
+      partUuid: randomUUID(),
+      fsUuid: randomUUID(),
+    };
+    remember({ layout, serial: disk.serial, size: disk.device.size, appearance: disk.device.sequence });
+  }
+
+  /** Keeps the automounter away from the disk meanwhile. */
+  async #alone(context: Context, work: () => Promise<void>): Promise<void> {
+    const release = this.#local.reserve(context.input.disk);
+    try {
+      await work();
+    } finally {
+      release();
+    }
+  }
+
+  async #partition(context: Context): Promise<void> {
+    const disk = this.#same(context, { sameAppearance: true, idle: true });
+    const { disks } = this.#parts.machine;
+    const content = await this.contentOf(disk);
+    if (content.length > 0 && !context.input.wipe) {
+      throw fault('disk_changed', `${describe(disk)} is not blank any more: ${content.join('; ')}.`);
+    }
+    const claim = await disks.claim(disk.device.node);
+    await claim.release();
+    context.remember({ begun: true });
+    context.progress(null, `writing to ${disk.device.node}`);
+    await disks.wipe(disk.device.node, disk.device.size);
+    await disks.partition(disk.device.node, layoutOf(context));
+    await disks.settle();
+  }
+
+  /** After a crash: blank, or our own table, and nothing else, is gone on with. */
+  async #resumePartition(context: Context): Promise<void> {
+    const disk = this.#same(context, { sameAppearance: false, idle: true });
+    const layout = layoutOf(context);
+    const content = await this.contentOf(disk);
+    if (content.length > 0 && !(await this.#isOurTable(disk, layout))) throw interrupted(disk, content);
+    const { disks } = this.#parts.machine;
+    await disks.partition(disk.device.node, layout);
+    await disks.settle();
+  }
+
+  async #format(context: Context): Promise<void> {
+    const volume = this.#ourVolume(context);
+    context.progress(null, `formatting ${volume.device.node}`);
+    await this.#parts.machine.disks.format(volume.device.node, layoutOf(context));
+    await this.#parts.machine.disks.settle();
+  }
+
+  /** A file system with our UUID is finished, for its tools write that last. Anything else on it is not ours. */
+  async #resumeFormat(context: Context): Promise<void> {
+    const disk = this.#same(context, { sameAppearance: false, idle: false });
+    const layout = layoutOf(context);
+    if (!(await this.#isOurTable(disk, layout))) throw interrupted(disk, await this.contentOf(disk));
+    const volume = this.#ourVolume(context);
+    const probed = await this.#parts.machine.disks.probe(volume.device.node);
+    if (isOurFs(probed, layout)) return;
+    if (probed['ID_FS_TYPE'] !== undefined)
+      throw interrupted(disk, [`${probed['ID_FS_TYPE']} that is not ours`]);
+    this.#same(context, { sameAppearance: false, idle: true });
+    await this.#format(context);
+  }
+
+  async #mount(context: Context): Promise<void> {
+    const { registry, settings, machine, mounter } = this.#parts;
+    const volume = this.#ourVolume(context);
+    const disk = this.#same(context, { sameAppearance: false, idle: false });
+    if (registry.get(volume.identity) === undefined) {
+      const rows = registry.all().map((row) => row.name);
+      const there = [...settings.protectedNames, ...machine.folders.list(settings.shareRoot), ...rows];
+      const taken = new Set(there.map((name) => name.toLowerCase()));
+      registry.put({
+        identity: volume.identity,
+        kind: disk.transport === 'usb' ? 'usb' : 'hdd',
+        name: freeName(context.input.label, (name) => taken.has(name.toLowerCase())),
+        disk: disk.id,
+        source: volume.device.node,
+        fstype: volume.fstype,
+        wanted: true,
+        phase: 'none',
+        dev: undefined,
+        mountId: undefined,
+        bootId: undefined,
+        folder: undefined,
+        folderToken: undefined,
+        heldOff: undefined,
+        sealed: undefined,
+        extra: {},
+      });
+    }
+    this.#local.forgetFailure(volume.identity);
+    await this.#local.settled();
+    const row = registry.get(volume.identity);
+    if (row?.phase === 'mounted') {
+      context.progress(100, `mounted at ${mounter.pathOf(row)}`);
+      return;
+    }
+    const why = this.#local.failureOf(volume.identity) ?? 'it is not there';
+    throw fault('mount_failed', `The disk is formatted, but could not be mounted: ${why}`);
+  }
+
+  #find(id: string): LocalDisk {
+    const disk = this.#local.see().disks.find((each) => each.id === id);
+    if (disk === undefined) throw fault('not_found', `There is no disk ${id}.`);
+    return disk;
+  }
+
+  /** The disk that was checked: same serial and size, and, within one run, never unplugged since. */
+  #same(context: Context, how: { readonly sameAppearance: boolean; readonly idle: boolean }): LocalDisk {
+    const disk = this.#local.see().disks.find((each) => each.id === context.input.disk);
+    const { serial, size, appearance } = context.checkpoint;
+    const same =
+      disk !== undefined &&
+      disk.serial === serial &&
+      disk.device.size === size &&
+      (!how.sameAppearance || disk.device.sequence === appearance);
+    if (!same) {
+      throw fault(
+        'disk_changed',
+        'The disk was pulled or exchanged since it was checked; nothing more was written.',
+      );
+    }
+    const used = how.idle ? inUse(disk, this.#local.see().entries, this.#swaps()) : [];
+    if (used.length > 0) throw fault('disk_in_use', `${describe(disk)}: ${used.join('; ')}.`);
+    return disk;
+  }
+
+  #ourVolume(context: Context): Volume {
+    const disk = this.#find(context.input.disk);
+    const [volume, ...more] = disk.volumes;
+    const isOurs = volume?.device.kind === 'partition' && more.length === 0;
+    if (!isOurs)
+      throw fault('disk_changed', `${describe(disk)} does not have the one partition that was made.`);
+    return volume;
+  }
+
+  async #isOurTable(disk: LocalDisk, layout: Layout): Promise<boolean> {
+    const probed = await this.#parts.machine.disks.probe(disk.device.node);
+    return sameUuid(probed['ID_PART_TABLE_UUID'], layout.tableUuid);
+  }
+}
+
+function check(name: string, ok: boolean, code: ErrorCode, reason: string): Check {
+  return ok ? { name, ok, reason: 'yes' } : { name, ok, reason, code };
+}
+
+function describe(disk: LocalDisk): string {
+  return [disk.model, disk.serial === '' ? disk.id : disk.serial].filter((text) => text !== '').join(' ');
+}
+
+function interrupted(disk: LocalDisk, content: readonly string[]) {
+  const found = content.join('; ') || 'nothing that can be gone on with';
+  return fault(
+    'disk_changed',
+    `${describe(disk)} was being provisioned when the daemon ended; found: ${found}.`,
+    {
+      remedy: 'Nothing more was written. Provision it again, with `wipe: true` if nothing on it is needed.',
+    },
+  );
+}
+
+function layoutOf(context: Context): Layout {
+  return context.checkpoint['layout'] as Layout;
+}
+
+function isOurFs(probed: Readonly<Record<string, string>>, layout: Layout): boolean {
+  if (layout.filesystem !== 'exfat') return sameUuid(probed['ID_FS_UUID'], layout.fsUuid);
+  return probed['ID_FS_TYPE'] === 'exfat' && probed['ID_FS_LABEL'] === layout.label;
+}
+
+function sameUuid(a: string | undefined, b: string): boolean {
+  return a !== undefined && a.toLowerCase() === b.toLowerCase();
+}

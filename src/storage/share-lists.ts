@@ -1,0 +1,77 @@
+import { fault } from '#api/errors.ts';
+import { ExecError } from '#host/exec.ts';
+import { wordsOf } from '#host/mounts.ts';
+import { SingleFlight } from '#lib/mutex.ts';
+import { nfsIdentity, parseExports } from '#storage/nfs.ts';
+import type { Machine } from '#storage/ports.ts';
+import type { Registry } from '#storage/registry.ts';
+import {
+  credentialsFile,
+  type Login,
+  listFault,
+  parseSmbShares,
+  type SmbTarget,
+  smbIdentity,
+} from '#storage/smb.ts';
+
+interface Choice {
+  readonly path: string;
+  readonly mounted: boolean;
+}
+
+/** What file servers offer, for a person to choose from. */
+export class ShareLists {
+  readonly #machine: Pick<Machine, 'network' | 'secrets'>;
+  readonly #registry: Registry;
+  readonly #flights = new SingleFlight<string>();
+
+  constructor(machine: Pick<Machine, 'network' | 'secrets'>, registry: Registry) {
+    this.#machine = machine;
+    this.#registry = registry;
+  }
+
+  async smb(target: SmbTarget, login: Login | undefined): Promise<{ path: string; mounted: boolean }[]> {
+    const output = await this.#ask(() => this.#smbOutput(target, login));
+    return parseSmbShares(output).map((share) => {
+      const identity = smbIdentity({ ...target, share, path: share });
+      return { path: `//${target.server}/${share}`, mounted: this.#isMounted(identity) } satisfies Choice;
+    });
+  }
+
+  async nfs(server: string): Promise<{ path: string; acl: string; mounted: boolean }[]> {
+    const { network } = this.#machine;
+    const output = await this.#flights.run(server, () => this.#ask(() => network.nfsExports(server)));
+    return parseExports(output).map((each) => ({
+      ...each,
+      mounted: this.#isMounted(nfsIdentity({ server, path: each.path })),
+    }));
+  }
+
+  #smbOutput(target: SmbTarget, login: Login | undefined): Promise<string> {
+    const { network, secrets } = this.#machine;
+    if (login === undefined) return network.smbShares(target.server, target.port, undefined);
+    return secrets.withFile(credentialsFile(login), (file) =>
+      network.smbShares(target.server, target.port, file),
+    );
+  }
+
+  async #ask(work: () => Promise<string>): Promise<string> {
+    try {
+      return await work();
+    } catch (error) {
+      if (error instanceof ExecError && error.reason === 'start') {
+        throw fault('mount_failed', `${error.file} is not installed.`, { cause: error });
+      }
+      if (error instanceof ExecError && error.reason === 'timeout') {
+        throw fault('server_unreachable', 'mount error(115): the server did not answer in time', {
+          cause: error,
+        });
+      }
+      throw listFault(wordsOf(error));
+    }
+  }
+
+  #isMounted(identity: string): boolean {
+    return this.#registry.get(identity)?.phase === 'mounted';
+  }
+}

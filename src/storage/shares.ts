@@ -1,0 +1,322 @@
+import { fault } from '#api/errors.ts';
+import { ExecError } from '#host/exec.ts';
+import { wordsOf } from '#host/mounts.ts';
+import { isFault, messageOf } from '#lib/fault.ts';
+import { Breaker } from '#storage/breaker.ts';
+import type { LocalParts } from '#storage/local.ts';
+import { freeName } from '#storage/names.ts';
+import { type NfsTarget, nfsFolder, nfsIdentity, nfsSource } from '#storage/nfs.ts';
+import { nfsOptions, smbOptions } from '#storage/options.ts';
+import type { MountRow } from '#storage/registry.ts';
+import {
+  credentialsFile,
+  type Login,
+  mountFault,
+  type SmbTarget,
+  smbFolder,
+  smbIdentity,
+  smbSource,
+} from '#storage/smb.ts';
+import type { UsageProbe } from '#storage/usage.ts';
+
+export interface SharesParts extends LocalParts {
+  readonly probe: UsageProbe;
+}
+
+const mountTimeout = 25_000;
+const dialTimeout = 2000;
+/** How often a mounted share's server is asked for a connection, ms: its death shows within 10 s. */
+const tendEvery = 3000;
+/** A server that refuses the credentials is not asked again soon: accounts are locked by repetition. */
+const refusedPause = 5 * 60_000;
+
+/** What a new share is to become, before it is mounted for the first time. */
+interface Wish {
+  readonly identity: string;
+  readonly kind: 'smb' | 'nfs';
+  readonly folder: string;
+  readonly source: string;
+  readonly server: string;
+  readonly port: number | undefined;
+  readonly login: Login | undefined;
+}
+
+/**
+ * Shares of file servers: mounted on request, kept in the store, mounted again when they can be.
+ *
+ * INVARIANTS: a share that could not be mounted the first time leaves no row, no folder, no secret. No code here asks
+ * the file system of a mounted share; children with deadlines do, and a plain connection tells whether its server is
+ * there.
+ */
+export class Shares {
+  readonly #parts: SharesParts;
+  readonly #breakers = new Map<string, Breaker>();
+  readonly #stop = new AbortController();
+  #loop: Promise<void> = Promise.resolve();
+
+  constructor(parts: SharesParts) {
+    this.#parts = parts;
+  }
+
+  /** Records what a crash or a reboot changed, and begins to look after the shares. */
+  start(): void {
+    for (const row of this.rows()) if (row.phase !== 'none') this.#parts.mounter.settle(row.identity);
+    if (this.#parts.settings.mayAct) this.#loop = this.#tendForever();
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#loop;
+  }
+
+  rows(): MountRow[] {
+    return this.#parts.registry.all().filter((row) => row.kind === 'smb' || row.kind === 'nfs');
+  }
+
+  /** Mounts an SMB share for good and returns its path. */
+  mountSmb(target: SmbTarget, login: Login | undefined): Promise<string> {
+    return this.#mountNew({
+      identity: smbIdentity(target),
+      kind: 'smb',
+      folder: smbFolder(target, this.#parts.settings.protectedNames),
+      source: smbSource(target),
+      server: target.server,
+      port: target.port,
+      login,
+    });
+  }
+
+  mountNfs(target: NfsTarget, name: string | undefined): Promise<string> {
+    return this.#mountNew({
+      identity: nfsIdentity(target),
+      kind: 'nfs',
+      folder: nfsFolder(target, name, this.#parts.settings),
+      source: nfsSource(target),
+      server: target.server,
+      port: undefined,
+      login: undefined,
+    });
+  }
+
+  /** Unmounts a share and forgets it. A share that is dead is detached without asking it. */
+  async umount(row: MountRow, force: boolean): Promise<void> {
+    const { mounter, registry, locks, around } = this.#parts;
+    await locks.run(row.identity, async () => {
+      const current = registry.get(row.identity);
+      if (current === undefined) return;
+      registry.put({ ...current, wanted: false });
+      try {
+        const lazy = force || this.#parts.probe.isInvalid(current.identity);
+        await mounter.umount({ ...current, wanted: false }, { lazy, timeoutMs: 15_000 });
+      } catch (error) {
+        registry.update(current.identity, { wanted: current.wanted });
+        throw error;
+      }
+      registry.forget(current.identity);
+      this.#breakers.delete(current.identity);
+    });
+    around.emit({ action: 'unmounted', kind: row.kind, path: mounter.pathOf(row) });
+  }
+
+  /** Looks after every share once; the loop does it all the time. */
+  async tend(): Promise<void> {
+    const dialled = new Map<string, Promise<boolean>>();
+    const free = this.rows().filter((row) => !this.#parts.locks.busy(row.identity));
+    await Promise.all(
+      free.map((row) => (row.wanted ? this.#tendOne(row, dialled) : this.#finishUmount(row.identity))),
+    );
+  }
+
+  async #tendForever(): Promise<void> {
+    const { clock } = this.#parts.machine;
+    while (!this.#stop.signal.aborted) {
+      await this.tend().catch((error: unknown) =>
+        this.#parts.around.log('cannot look after the shares', { error: messageOf(error) }),
+      );
+      await clock.sleep(tendEvery, this.#stop.signal).catch(() => undefined);
+    }
+  }
+
+  async #mountNew(wish: Wish): Promise<string> {
+    const { locks, mounter, registry, around } = this.#parts;
+    return locks.run(wish.identity, async () => {
+      const known = registry.get(wish.identity);
+      if (known !== undefined && mounter.standing(known).kind === 'ours') return mounter.pathOf(known);
+      const sealed = await this.#sealed(wish);
+      const row = this.#rowFor(wish, known, sealed);
+      try {
+        const mounted = await this.#mountRow(row);
+        registry.put({ ...mounted, wanted: true });
+      } catch (error) {
+        if (known === undefined) registry.forget(wish.identity);
+        else registry.update(wish.identity, { sealed: known.sealed, wanted: known.wanted });
+        throw error;
+      }
+      this.#breakers.delete(wish.identity);
+      around.emit({ action: 'mounted', kind: wish.kind, path: mounter.pathOf(row), readOnly: false });
+      return mounter.pathOf(row);
+    });
+  }
+
+  #sealed(wish: Wish): Promise<string | undefined> {
+    const { login, identity } = wish;
+    if (login === undefined) return Promise.resolve(undefined);
+    return this.#parts.machine.secrets.seal(identity, credentialsFile(login));
+  }
+
+  #rowFor(wish: Wish, known: MountRow | undefined, sealed: string | undefined): MountRow {
+    if (known !== undefined) return { ...known, sealed };
+    const { registry, machine, settings } = this.#parts;
+    const there = new Set(machine.folders.list(settings.shareRoot).map((name) => name.toLowerCase()));
+    const rows = new Set(registry.all().map((row) => row.name.toLowerCase()));
+    const taken = (name: string) => there.has(name.toLowerCase()) || rows.has(name.toLowerCase());
+    const port = wish.port === undefined ? {} : { port: wish.port };
+    return {
+      identity: wish.identity,
+      kind: wish.kind,
+      name: freeName(wish.folder, taken),
+      disk: '',
+      source: wish.source,
+      fstype: wish.kind === 'smb' ? 'cifs' : 'nfs',
+      wanted: false,
+      phase: 'none',
+      dev: undefined,
+      mountId: undefined,
+      bootId: undefined,
+      folder: undefined,
+      folderToken: undefined,
+      heldOff: undefined,
+      sealed,
+      extra: { server: wish.server, ...port },
+    };
+  }
+
+  /** Mounts; a failure is the refusal for the client, with the mount program's own words. */
+  async #mountRow(row: MountRow): Promise<MountRow> {
+    try {
+      if (row.kind === 'nfs') return await this.#attempt(row, nfsOptions());
+      if (row.sealed === undefined) return await this.#attempt(row, this.#smbOptions(row, undefined));
+      const login = await this.#parts.machine.secrets.open(row.identity, row.sealed);
+      return await this.#parts.machine.secrets.withFile(login, (file) =>
+        this.#attempt(row, this.#smbOptions(row, file)),
+      );
+    } catch (error) {
+      if (error instanceof ExecError) throw mountFault(wordsOf(error), error.reason === 'timeout');
+      throw error;
+    }
+  }
+
+  #smbOptions(row: MountRow, credentials: string | undefined): string[] {
+    return smbOptions(this.#parts.settings.owner, { port: row.extra.port, credentials });
+  }
+
+  #attempt(row: MountRow, options: readonly string[]): Promise<MountRow> {
+    return this.#parts.mounter.mount(row, { type: row.fstype, options, timeoutMs: mountTimeout });
+  }
+
+  async #tendOne(row: MountRow, dialled: Map<string, Promise<boolean>>): Promise<void> {
+    const { mounter, machine, locks } = this.#parts;
+    const breaker = this.#breakerOf(row.identity);
+    const at = mounter.standing(row);
+    if (at.kind === 'foreign' || at.kind === 'covered') return;
+    if (at.kind === 'absent' && !breaker.mayTry(machine.clock.monotonic())) return;
+    const answers = await this.#dial(row, dialled);
+    if (at.kind === 'ours') return this.#checkMounted(row, answers, breaker);
+    if (!answers) {
+      breaker.failed(machine.clock.monotonic());
+      return;
+    }
+    await locks.run(row.identity, () => this.#mountAgain(row.identity, breaker));
+  }
+
+  #dial(row: MountRow, dialled: Map<string, Promise<boolean>>): Promise<boolean> {
+    const host = row.extra.server ?? '';
+    const port = row.kind === 'nfs' ? 2049 : (row.extra.port ?? 445);
+    const key = `${host}:${port}`;
+    const dial = dialled.get(key) ?? this.#parts.machine.network.answers(host, port, dialTimeout);
+    dialled.set(key, dial);
+    return dial;
+  }
+
+  async #checkMounted(row: MountRow, answers: boolean, breaker: Breaker): Promise<void> {
+    const { probe, mounter, machine, locks } = this.#parts;
+    const path = mounter.pathOf(row);
+    if (!answers) {
+      probe.markInvalid(row.identity, path, `${row.extra.server ?? 'the server'} does not answer`);
+      return;
+    }
+    if (!probe.isInvalid(row.identity)) return;
+    if (await probe.check(row.identity, path)) {
+      breaker.succeeded();
+      return;
+    }
+    // The server is back, but this mount of it is not (a stale handle, a lost session): begin anew.
+    if (breaker.failures >= 2 && breaker.mayTry(machine.clock.monotonic())) {
+      await locks.run(row.identity, () => this.#remount(row.identity, breaker));
+    } else if (breaker.failures < 2) {
+      breaker.failed(machine.clock.monotonic());
+    }
+  }
+
+  async #remount(identity: string, breaker: Breaker): Promise<void> {
+    const { registry, mounter, around } = this.#parts;
+    const row = registry.get(identity);
+    if (row === undefined || !row.wanted) return;
+    try {
+      await mounter.umount(row, { lazy: true, timeoutMs: 15_000 });
+    } catch (error) {
+      breaker.failed(this.#parts.machine.clock.monotonic());
+      around.log('a dead share could not be detached', { path: row.name, error: messageOf(error) });
+      return;
+    }
+    await this.#mountAgain(identity, breaker);
+  }
+
+  async #mountAgain(identity: string, breaker: Breaker): Promise<void> {
+    const { registry, machine, around, mounter, probe } = this.#parts;
+    const row = registry.get(identity);
+    if (row === undefined || !row.wanted || row.phase !== 'none') return;
+    try {
+      await this.#mountRow(row);
+      breaker.succeeded();
+      await probe.check(identity, mounter.pathOf(row));
+      around.emit({ action: 'mounted', kind: row.kind, path: mounter.pathOf(row), readOnly: false });
+    } catch (error) {
+      const now = machine.clock.monotonic();
+      breaker.failed(now);
+      if (isFault(error) && error.code === 'mount_refused') breaker.pause(now + refusedPause);
+      around.log('a share could not be mounted again', { path: row.name, error: messageOf(error) });
+    }
+  }
+
+  #breakerOf(identity: string): Breaker {
+    let breaker = this.#breakers.get(identity);
+    if (breaker === undefined) {
+      breaker = new Breaker(1000, 8000);
+      this.#breakers.set(identity, breaker);
+    }
+    return breaker;
+  }
+
+  /** What a crash left: a first mount that nobody was promised, or an umount that was asked for. Either way it goes. */
+  async #finishUmount(identity: string): Promise<void> {
+    const { registry, mounter, locks, around } = this.#parts;
+    await locks.run(identity, async () => {
+      const row = registry.get(identity);
+      if (row === undefined || row.wanted) return;
+      try {
+        await mounter.umount(row, { lazy: this.#parts.probe.isInvalid(identity), timeoutMs: 15_000 });
+        registry.forget(identity);
+      } catch (error) {
+        around.log('a share that is not wanted is still in use', { path: row.name, error: messageOf(error) });
+      }
+    });
+  }
+}
+
+/** The share at a path below the share root, or the refusal that fits. */
+export function shareByName(row: MountRow | undefined, kind: 'smb' | 'nfs', name: string): MountRow {
+  if (row === undefined) throw fault('not_found', `beosd has not mounted anything called ${name}.`);
+  if (row.kind !== kind) throw fault('not_our_mount', `${name} is of kind ${row.kind}, not ${kind}.`);
+  return row;
+}

@@ -1,0 +1,137 @@
+import { isIPv6 } from 'node:net';
+import { type ErrorCode, fault } from '#api/errors.ts';
+import type { Fault } from '#lib/fault.ts';
+import { isHostName } from '#lib/net.ts';
+import { folderName } from '#storage/names.ts';
+
+/** A parsed `//server[:port]/share[/sub]`; no share: the server alone was named. */
+export interface SmbTarget {
+  readonly server: string;
+  readonly port: number | undefined;
+  readonly share: string | undefined;
+  /** Share with the folders below it, `share/sub`. */
+  readonly path: string;
+}
+
+export interface Login {
+  readonly user: string;
+  readonly password: string;
+}
+
+const refuse = (field: string, message: string) => fault('invalid_input', message, { field });
+
+/**
+ * Takes the path apart, and refuses all that could mean something else further down: option separators, quotes,
+ * control characters, dots that climb. Windows' spelling with backslashes is taken too.
+ */
+export function parseSmbPath(text: string): SmbTarget {
+  const path = text.replaceAll('\\', '/');
+  const match = /^\/\/(\[[0-9a-fA-F:.]+\]|[^/:]+)(?::(\d{1,5}))?(?:\/(.*))?$/.exec(path);
+  if (!match?.[1]) throw refuse('smbPath', 'The path must be //server[:port]/share.');
+  const server = checkServer(match[1].replace(/^\[|\]$/g, ''), 'smbPath');
+  const port = match[2] === undefined ? undefined : Number(match[2]);
+  if (port !== undefined && (port < 1 || port > 65_535)) throw refuse('smbPath', 'The port is not 1–65535.');
+  const parts = (match[3] ?? '').replace(/\/+$/, '').split('/');
+  const [share] = parts;
+  if (share === undefined || (share === '' && parts.length === 1)) {
+    return { server, port, share: undefined, path: '' };
+  }
+  for (const part of parts) checkPart(part);
+  return { server, port, share, path: parts.join('/') };
+}
+
+/** A host name or an address; nothing that a command line or an option list could read as more. */
+export function checkServer(server: string, field: string): string {
+  if (isIPv6(server) || (isHostName(server) && !server.startsWith('-'))) return server.toLowerCase();
+  throw refuse(field, 'The server must be a host name or an IP address.');
+}
+
+function checkPart(part: string): void {
+  if (part === '' || part === '.' || part === '..') {
+    throw refuse('smbPath', `${JSON.stringify(part)} is not the name of a share or folder.`);
+  }
+  if (/[,"'`;|<>*?\p{Cc}]/u.test(part) || part.length > 255) {
+    throw refuse('smbPath', 'The share holds a character that a share name cannot have.');
+  }
+}
+
+/** Credentials travel in files of lines: what would end a line, or start another key, is refused by name. */
+export function checkLogin(user: string | undefined, password: string | undefined): Login | undefined {
+  if (user === undefined || user === '') {
+    if (password) throw refuse('user', 'A password needs a user.');
+    return undefined;
+  }
+  if (/[\p{Cc},%/\\]/u.test(user.replace('\\', ''))) {
+    throw refuse('user', 'The user holds a character that a user name cannot have.');
+  }
+  if (password !== undefined && /\p{Cc}/u.test(password)) {
+    throw refuse('password', 'The password holds a control character, such as a new line.');
+  }
+  return { user, password: password ?? '' };
+}
+
+/** The file for mount.cifs (`credentials=`) and smbclient (`-A`): both read these lines. */
+export function credentialsFile(login: Login): string {
+  const slash = login.user.search(/[\\]/);
+  const domain = slash > 0 ? `domain=${login.user.slice(0, slash)}\n` : '';
+  const user = slash > 0 ? login.user.slice(slash + 1) : login.user;
+  return `username=${user}\npassword=${login.password}\n${domain}`;
+}
+
+export function smbSource(target: SmbTarget): string {
+  return `//${target.server}/${target.path}`;
+}
+
+export function smbIdentity(target: SmbTarget): string {
+  return `smb://${target.server}:${target.port ?? 445}/${target.path.toLowerCase()}`;
+}
+
+/** Folder of a share: its last part, as clients know it. */
+export function smbFolder(target: SmbTarget, protectedNames: readonly string[]): string {
+  const last = target.path.split('/').at(-1) ?? '';
+  const name = folderName(last);
+  if (name === undefined || protectedNames.includes(name.toLowerCase()))
+    throw refuse('smbPath', `A share called ${JSON.stringify(last)} cannot be mounted.`);
+  return name;
+}
+
+/** The disk shares in the output of `smbclient -g -L`: `Disk|name|comment`. */
+export function parseSmbShares(output: string): string[] {
+  return output
+    .split('\n')
+    .map((line) => line.split('|'))
+    .filter(([type, name]) => type === 'Disk' && name !== undefined && name !== '' && !name.endsWith('$'))
+    .map(([, name]) => name ?? '');
+}
+
+/** mount.cifs and mount.nfs both end with 32; what happened stands in their words, which go to the client as they are. */
+export function mountFault(words: string, timedOut: boolean): Fault<ErrorCode> {
+  if (timedOut) {
+    return fault('server_unreachable', `${words.trim()} (the server did not answer in time)`.trim());
+  }
+  const code = Number(/mount error\s?\((\d+)\)/.exec(words)?.[1] ?? Number.NaN);
+  if (unreachable.has(code) || unreachableWords.test(words)) return fault('server_unreachable', words);
+  if (
+    /unknown filesystem type|wrong fs type|No such device|not found|bad option/i.test(words) &&
+    code !== 2
+  ) {
+    return fault('mount_failed', words);
+  }
+  return fault('mount_refused', words);
+}
+
+/** EHOSTDOWN, EHOSTUNREACH, EINPROGRESS, ETIMEDOUT, ECONNREFUSED, ENETUNREACH, ECONNABORTED, ECONNRESET, EAGAIN. */
+const unreachable = new Set([11, 101, 103, 104, 110, 111, 112, 113, 115]);
+const unreachableWords =
+  /could not connect|could not resolve|timed out|Connection refused|No route to host|unreachable|Host is down|NT_STATUS_(CONNECTION_REFUSED|HOST_UNREACHABLE|IO_TIMEOUT|NETWORK_UNREACHABLE|UNSUCCESSFUL|BAD_NETWORK_PATH)|failed to resolve|clnt_create/i;
+
+/** What smbclient said, as a refusal. Its exit code is 1 for a wrong password and for a dead server alike. */
+export function listFault(words: string): Fault<ErrorCode> {
+  if (/NT_STATUS_(LOGON_FAILURE|ACCESS_DENIED|ACCOUNT|PASSWORD|WRONG_PASSWORD)/.test(words)) {
+    return fault('mount_refused', `mount error(13): Permission denied (${words.trim()})`);
+  }
+  if (unreachableWords.test(words)) {
+    return fault('server_unreachable', `mount error(113): could not connect (${words.trim()})`);
+  }
+  return fault('mount_failed', words.trim() || 'smbclient ended without a word');
+}

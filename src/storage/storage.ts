@@ -1,0 +1,248 @@
+import { fault } from '#api/errors.ts';
+import type { Disk, DiskPolicy, MountedPath } from '#api/storage.ts';
+import type { Watch } from '#host/udev.ts';
+import { messageOf } from '#lib/fault.ts';
+import { SingleFlight } from '#lib/mutex.ts';
+import { known, type Observed, unknown } from '#lib/observed.ts';
+import type { Seen } from '#storage/automount.ts';
+import { contentKnown, inUse } from '#storage/blank.ts';
+import type { LocalDisk } from '#storage/devices.ts';
+import { Ejector } from '#storage/eject.ts';
+import { LocalMounts } from '#storage/local.ts';
+import { Locks } from '#storage/locks.ts';
+import { Mounter } from '#storage/mounter.ts';
+import type { Machine, Problem, Settings, Surroundings } from '#storage/ports.ts';
+import { devicesUnknown, mountDead, noEvents, notMounted, readOnly } from '#storage/problems.ts';
+import { Provisioner } from '#storage/provision.ts';
+import { Registry } from '#storage/registry.ts';
+import { Shares, type SharesParts } from '#storage/shares.ts';
+import { UsageProbe, usageStat, zeros } from '#storage/usage.ts';
+import { diskView, type Listed, listed } from '#storage/views.ts';
+import type { Store } from '#store/store.ts';
+
+const resyncEvery = 60_000;
+/** The listener for block events is started again after this long, longer each time. */
+const listenAgainAfter = 5000;
+
+/** What GET /storage/disks learnt by reading a disk, good for as long as the disk stays what it is. */
+interface Proof {
+  readonly key: string;
+  readonly found: readonly string[];
+}
+
+/** Everything about disks and shares, put together. */
+export class Storage {
+  readonly registry: Registry;
+  readonly mounter: Mounter;
+  readonly local: LocalMounts;
+  readonly shares: Shares;
+  readonly ejector: Ejector;
+  readonly provisioner: Provisioner;
+  readonly settings: Settings;
+  readonly #parts: SharesParts;
+  readonly #probe: UsageProbe;
+  readonly #swaps: () => readonly string[];
+  readonly #proofs = new Map<string, Proof>();
+  readonly #proving = new SingleFlight<readonly string[]>();
+  readonly #stop = new AbortController();
+  #watch: Watch | undefined;
+  #resync: Promise<void> = Promise.resolve();
+  #listenerLost: string | undefined;
+
+  constructor(init: {
+    readonly machine: Machine;
+    readonly settings: Settings;
+    readonly around: Surroundings;
+    readonly store: Pick<Store, 'read' | 'commit'>;
+    /** Devices that are swapped to. */
+    readonly swaps: () => readonly string[];
+  }) {
+    const { machine, settings } = init;
+    const around: Surroundings = {
+      ...init.around,
+      emit: (data) => {
+        init.around.emit(data);
+        this.#report();
+      },
+    };
+    this.settings = settings;
+    this.registry = new Registry(init.store, () => machine.clock.now());
+    this.mounter = new Mounter({
+      mounts: machine.mounts,
+      folders: machine.folders,
+      registry: this.registry,
+      shareRoot: settings.shareRoot,
+      bootId: settings.bootId,
+    });
+    const changed = (path: string, invalid: boolean, reason: string) => {
+      around.emit({ action: invalid ? 'unreachable' : 'reachable', path, reason });
+    };
+    this.#probe = new UsageProbe(machine.mounts, machine.clock, changed);
+    const { registry, mounter } = this;
+    const parts = { machine, settings, around, registry, mounter, locks: new Locks(), probe: this.#probe };
+    this.#parts = parts;
+    this.local = new LocalMounts(parts);
+    this.shares = new Shares(parts);
+    this.ejector = new Ejector(parts, this.local);
+    this.#swaps = init.swaps;
+    this.provisioner = new Provisioner(parts, this.local, init.swaps);
+  }
+
+  /** Puts right what a crash or a reboot left, mounts what is there, and goes on looking. Resolves after the first look. */
+  async start(): Promise<void> {
+    this.#listen();
+    this.#resync = this.#resyncForever();
+    try {
+      this.shares.start();
+    } catch (error) {
+      this.#parts.around.log('cannot look after the shares', { error: messageOf(error) });
+    }
+    await this.local.settled();
+    this.#parts.around.mountsReady(true);
+    this.#report();
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    this.#watch?.close();
+    await Promise.all([this.#resync, this.local.close(), this.shares.close()]);
+  }
+
+  /** What is seen now, or why nothing is. */
+  see(): Observed<Seen> {
+    try {
+      return known(this.local.see(), 'storage', this.#parts.machine.clock.now());
+    } catch (error) {
+      return unknown('storage', this.#parts.machine.clock.now(), messageOf(error));
+    }
+  }
+
+  seen(): Seen {
+    const seen = this.see();
+    if (seen.known) return seen.value;
+    throw fault('devices_unknown', `The disks of this machine cannot be read: ${seen.reason}.`);
+  }
+
+  /** All mounts for users with their numbers; never waits for one that is dead. */
+  async mounted(wanted: (row: Listed) => boolean): Promise<MountedPath[]> {
+    const rows = listed(this.seen());
+    this.#probe.keep(
+      new Set([...rows.map((row) => row.key), ...this.shares.rows().map((row) => row.identity)]),
+    );
+    return Promise.all(rows.filter(wanted).map((row) => this.#measured(row)));
+  }
+
+  async disks(): Promise<Disk[]> {
+    const seen = this.seen();
+    const views = seen.disks.map(async (disk) => {
+      const found = await this.#found(disk, seen);
+      const health = await this.#parts.machine.disks.health(disk.device.node).catch(() => undefined);
+      return diskView(disk, seen, {
+        blank: found.length === 0,
+        found: found.join('; '),
+        health: health ?? null,
+        failureOf: (identity) => this.local.failureOf(identity),
+      });
+    });
+    return Promise.all(views);
+  }
+
+  diskById(id: string): LocalDisk {
+    const disk = this.seen().disks.find((each) => each.id === id);
+    if (disk === undefined) throw fault('not_found', `There is no disk ${id}.`);
+    return disk;
+  }
+
+  setPolicy(disk: LocalDisk, policy: DiskPolicy): void {
+    this.registry.setPolicy(disk.id, policy);
+    for (const volume of disk.volumes) this.local.forgetFailure(volume.identity);
+    this.local.poke();
+  }
+
+  /** What is wrong now; also what the conditions show. */
+  problems(): Problem[] {
+    const problems: Problem[] = [];
+    const seen = this.see();
+    if (!seen.known) problems.push(devicesUnknown(seen.reason));
+    else problems.push(...this.#problemsOf(seen.value));
+    if (this.#listenerLost !== undefined && this.settings.mayAct) problems.push(noEvents(this.#listenerLost));
+    return problems;
+  }
+
+  async #measured(row: Listed): Promise<MountedPath> {
+    const { usage, invalid } = row.mounted
+      ? await this.#probe.usage(row.key, row.path, row.fstype)
+      : { usage: usageStat(row.path, row.fstype, zeros), invalid: true };
+    return {
+      ...usage,
+      invalid,
+      device: row.device,
+      type: row.type,
+      id_serial: row.idSerial,
+      id_serial_short: row.idSerialShort,
+      partition_uuid: row.partitionUuid,
+      read_only: row.readOnly,
+    };
+  }
+
+  /** Why a disk is not blank. What the database does not know is read from the disk once per plugging-in. */
+  async #found(disk: LocalDisk, seen: Seen): Promise<readonly string[]> {
+    const facts = [...inUse(disk, seen.entries, this.#swaps()), ...contentKnown(disk)];
+    if (facts.length > 0) return facts;
+    const key = `${disk.device.sequence}/${disk.device.dev}/${disk.device.size}`;
+    const proof = this.#proofs.get(disk.id);
+    if (proof?.key === key) return proof.found;
+    try {
+      const found = await this.#proving.run(disk.id, () => this.provisioner.contentOf(disk));
+      this.#proofs.set(disk.id, { key, found });
+      return found;
+    } catch (error) {
+      return [`it could not be read: ${messageOf(error)}`];
+    }
+  }
+
+  #listen(): void {
+    if (this.#stop.signal.aborted) return;
+    const changed = () => {
+      this.#listenerLost = undefined;
+      this.#proofs.clear();
+      this.local.poke();
+    };
+    const { clock } = this.#parts.machine;
+    this.#watch = this.#parts.machine.devices.watch(changed, (reason) => {
+      this.#listenerLost = reason;
+      clock.sleep(listenAgainAfter, this.#stop.signal).then(
+        () => this.#listen(),
+        () => undefined,
+      );
+    });
+  }
+
+  async #resyncForever(): Promise<void> {
+    const { clock } = this.#parts.machine;
+    while (!this.#stop.signal.aborted) {
+      await clock.sleep(resyncEvery, this.#stop.signal).catch(() => undefined);
+      await this.local.look();
+      this.#report();
+    }
+  }
+
+  #report(): void {
+    this.#parts.around.report(this.problems());
+  }
+
+  #problemsOf(seen: Seen): Problem[] {
+    const problems: Problem[] = [];
+    for (const row of listed(seen)) {
+      const dead = !row.mounted || this.#probe.isInvalid(row.key);
+      if (dead) problems.push(mountDead(row));
+    }
+    for (const row of seen.rows) {
+      const because = row.phase === 'mounted' ? row.extra.readOnlyBecause : undefined;
+      if (because !== undefined) problems.push(readOnly(this.mounter.pathOf(row), because));
+      const failure = this.local.failureOf(row.identity);
+      if (failure !== undefined && row.phase === 'none') problems.push(notMounted(row.name, failure));
+    }
+    return problems;
+  }
+}

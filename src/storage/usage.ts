@@ -1,0 +1,173 @@
+import type { UsageStat } from '#api/storage.ts';
+import type { Clock } from '#host/clock.ts';
+import type { FsUsage, Mounts } from '#host/mounts.ts';
+import { messageOf } from '#lib/fault.ts';
+
+/** The numbers of `df`: what root keeps for itself is neither used nor free. */
+export function usageStat(path: string, fstype: string, fs: FsUsage): UsageStat {
+  const used = (fs.blocks - fs.free) * fs.blockSize;
+  const free = fs.available * fs.blockSize;
+  const inodesUsed = fs.inodes - fs.inodesFree;
+  return {
+    path,
+    fstype,
+    total: fs.blocks * fs.blockSize,
+    free,
+    used,
+    usedPercent: used + free === 0 ? 0 : (used / (used + free)) * 100,
+    inodesTotal: fs.inodes,
+    inodesUsed,
+    inodesFree: fs.inodesFree,
+    inodesUsedPercent: fs.inodes === 0 ? 0 : (inodesUsed / fs.inodes) * 100,
+  };
+}
+
+export interface Probed {
+  readonly usage: UsageStat;
+  /** It does not answer; the numbers are the last known ones, or zeros. */
+  readonly invalid: boolean;
+}
+
+interface State {
+  usage: FsUsage | undefined;
+  invalid: boolean;
+  reason: string;
+  at: number;
+  flight: Promise<void> | undefined;
+  retryAt: number;
+  failures: number;
+}
+
+/** Numbers of what cannot be asked. */
+export const zeros: FsUsage = { blockSize: 0, blocks: 0, free: 0, available: 0, inodes: 0, inodesFree: 0 };
+
+/** How patient the probe is, in ms. */
+export interface Patience {
+  /** A caller waits this long for fresh numbers, then gets the last known ones. */
+  readonly answer: number;
+  /** A mount that has not answered for this long is invalid, and nobody waits for it any more. */
+  readonly dead: number;
+  /** Numbers this young are given out again. */
+  readonly fresh: number;
+}
+
+const patient: Patience = { answer: 30, dead: 2500, fresh: 500 };
+
+/**
+ * Asks file systems for their numbers, each in a child of its own that can be given up. A mount that has been found
+ * dead is answered from memory at once; it is asked again in the background, ever more rarely, with jitter.
+ */
+export class UsageProbe {
+  readonly #mounts: Mounts;
+  readonly #clock: Clock;
+  readonly #patience: Patience;
+  readonly #states = new Map<string, State>();
+  readonly #onChange: (path: string, invalid: boolean, reason: string) => void;
+
+  constructor(
+    mounts: Mounts,
+    clock: Clock,
+    onChange: (path: string, invalid: boolean, reason: string) => void,
+    patience: Patience = patient,
+  ) {
+    this.#mounts = mounts;
+    this.#clock = clock;
+    this.#onChange = onChange;
+    this.#patience = patience;
+  }
+
+  /** Numbers of a mount. `key` changes when another file system is mounted at the path. Never rejects, never hangs. */
+  async usage(key: string, path: string, fstype: string): Promise<Probed> {
+    const state = this.#stateOf(key);
+    const flight = this.#refresh(state, path);
+    if (!state.invalid && flight !== undefined) {
+      const patience = state.usage === undefined ? this.#patience.dead : this.#patience.answer;
+      await firstOf(flight, patience);
+    }
+    return { usage: usageStat(path, fstype, state.usage ?? zeros), invalid: state.invalid };
+  }
+
+  /** What is known, without asking. */
+  isInvalid(key: string): boolean {
+    return this.#states.get(key)?.invalid ?? false;
+  }
+
+  /** Somebody else found out that it is dead (its server refuses connections). */
+  markInvalid(key: string, path: string, reason: string): void {
+    this.#set(this.#stateOf(key), path, true, reason);
+  }
+
+  /** Asks now, also a mount that is thought dead, and says whether it answered. */
+  async check(key: string, path: string): Promise<boolean> {
+    const state = this.#stateOf(key);
+    state.retryAt = 0;
+    await this.#refresh(state, path, true);
+    return !state.invalid;
+  }
+
+  /** Forgets mounts that are gone. */
+  keep(keys: ReadonlySet<string>): void {
+    for (const key of this.#states.keys()) if (!keys.has(key)) this.#states.delete(key);
+  }
+
+  #stateOf(key: string): State {
+    let state = this.#states.get(key);
+    if (state === undefined) {
+      state = {
+        usage: undefined,
+        invalid: false,
+        reason: '',
+        at: Number.NEGATIVE_INFINITY,
+        flight: undefined,
+        retryAt: 0,
+        failures: 0,
+      };
+      this.#states.set(key, state);
+    }
+    return state;
+  }
+
+  /** One probe at a time per mount; undefined: nothing needs to be asked now. */
+  #refresh(state: State, path: string, force = false): Promise<void> | undefined {
+    if (state.flight !== undefined) return state.flight;
+    const now = this.#clock.monotonic();
+    if (!force && !state.invalid && now - state.at < this.#patience.fresh) return undefined;
+    if (now < state.retryAt) return undefined;
+    const asked = this.#mounts.usage(path, this.#patience.dead).then(
+      (usage) => {
+        state.usage = usage;
+        state.at = this.#clock.monotonic();
+        state.failures = 0;
+        this.#set(state, path, false, '');
+      },
+      (error: unknown) => {
+        state.failures++;
+        const backoff = Math.min(60_000, 2000 * 2 ** Math.min(state.failures, 5));
+        state.retryAt = this.#clock.monotonic() + backoff * (0.75 + Math.random() / 2);
+        this.#set(state, path, true, messageOf(error));
+      },
+    );
+    state.flight = asked.finally(() => {
+      state.flight = undefined;
+    });
+    return state.flight;
+  }
+
+  #set(state: State, path: string, invalid: boolean, reason: string): void {
+    const changed = state.invalid !== invalid;
+    state.invalid = invalid;
+    state.reason = reason;
+    if (changed) this.#onChange(path, invalid, reason);
+  }
+}
+
+/** Waits for a promise, but no longer than `ms`. */
+async function firstOf(work: Promise<void>, ms: number): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  try {
+    await Promise.race([work, promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

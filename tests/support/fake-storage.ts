@@ -1,0 +1,121 @@
+import { existsSync, mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Disks } from '#host/disks.ts';
+import { FakeClock } from '#host/fake/clock.ts';
+import type { FakeMachine } from '#host/fake/machine.ts';
+import { FakeSecrets } from '#host/fake/secrets.ts';
+import type { Processes } from '#host/processes.ts';
+import type { Machine, NetworkTools, Problem } from '#storage/ports.ts';
+import { Storage } from '#storage/storage.ts';
+import { Store } from '#store/store.ts';
+
+export const shareRoot = '/olares/share';
+
+const idle: Disks = {
+  signatures: async () => [],
+  probe: async () => ({}),
+  endsAreZero: async () => true,
+  claim: async () => ({ release: async () => undefined }),
+  wipe: async () => undefined,
+  partition: async () => undefined,
+  format: async () => undefined,
+  settle: async () => undefined,
+  health: async () => undefined,
+  powerDown: async () => false,
+};
+
+const nobody: Processes = { holders: async () => [], namespacesWith: async () => [] };
+
+export interface Rig {
+  readonly storage: Storage;
+  readonly clock: FakeClock;
+  readonly secrets: FakeSecrets;
+  readonly events: Record<string, unknown>[];
+  readonly problems: () => readonly Problem[];
+  readonly ports: Machine;
+}
+
+export interface RigOptions {
+  readonly machine: FakeMachine;
+  readonly store: Pick<Store, 'read' | 'commit'>;
+  readonly bootId?: string;
+  /** Runs before each touch of the machine, and may throw. */
+  readonly guard?: (call: string) => void;
+  readonly network?: Partial<NetworkTools>;
+  readonly disks?: Partial<Disks>;
+  readonly processes?: Partial<Processes>;
+  readonly swaps?: () => readonly string[];
+  /** Doors that are real in this test. */
+  readonly real?: Partial<Machine>;
+  readonly shareRoot?: string;
+}
+
+/** A storage daemon on a machine that exists only in memory. */
+export function rig(options: RigOptions): Rig {
+  const { machine: fake, guard = () => undefined } = options;
+  const clock = new FakeClock();
+  const secrets = new FakeSecrets();
+  const events: Record<string, unknown>[] = [];
+  let problems: readonly Problem[] = [];
+  const machine: Machine = {
+    ...fake.ports(guard),
+    disks: { ...idle, ...options.disks },
+    processes: { ...nobody, ...options.processes },
+    secrets,
+    network: {
+      answers: async (host) => fake.servers.has(host),
+      smbShares: async () => '',
+      nfsExports: async () => '',
+      ...options.network,
+    },
+    clock,
+    fstab: () =>
+      [...fake.fstab].map(([target, uuid]) => `UUID=${uuid} ${target} ext4 defaults 0 2`).join('\n'),
+    ntfs3: () => false,
+    ...options.real,
+  };
+  const storage = new Storage({
+    machine,
+    store: {
+      read: (work) => {
+        guard('read');
+        return options.store.read(work);
+      },
+      commit: (work) => {
+        guard('commit');
+        const result = options.store.commit(work);
+        guard('commit done');
+        return result;
+      },
+    },
+    settings: {
+      shareRoot: options.shareRoot ?? shareRoot,
+      protectedNames: ['ai'],
+      systemPaths: ['/', options.shareRoot ?? shareRoot],
+      bootId: options.bootId ?? 'boot-1',
+      owner: { uid: 1000, gid: 1000 },
+      mayAct: true,
+    },
+    around: {
+      report: (now) => {
+        problems = now;
+      },
+      emit: (data) => {
+        events.push({ ...data });
+      },
+      log: () => undefined,
+      podName: (uid) => `pod of ${uid}`,
+      nodeName: () => 'node-1',
+      mountsReady: () => undefined,
+    },
+    swaps: options.swaps ?? (() => []),
+  });
+  return { storage, clock, secrets, events, problems: () => problems, ports: machine };
+}
+
+/** A store in memory-backed files: what is tested is what is written when, not how long a disk takes. */
+export function quickStore(): Store {
+  const base = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
+  return new Store(mkdtempSync(join(base, 'beosd-storage-')), Date.now);
+}
