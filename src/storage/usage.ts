@@ -36,6 +36,8 @@ interface State {
   flight: Promise<void> | undefined;
   retryAt: number;
   failures: number;
+  /** Somebody has waited for its first numbers; nobody does so again. */
+  waitedFor: boolean;
 }
 
 /** Numbers of what cannot be asked. */
@@ -62,6 +64,9 @@ export class UsageProbe {
   readonly #clock: Clock;
   readonly #patience: Patience;
   readonly #states = new Map<string, State>();
+  /** A child takes a moment of ours to start: few at a time, and those that may hang not before those that answer. */
+  readonly #trusted = new Pool(8);
+  readonly #suspects = new Pool(1);
   readonly #onChange: (path: string, invalid: boolean, reason: string) => void;
 
   constructor(
@@ -81,10 +86,12 @@ export class UsageProbe {
     const state = this.#stateOf(key);
     const flight = this.#refresh(state, path);
     if (!state.invalid && flight !== undefined) {
-      const patience = state.usage === undefined ? this.#patience.dead : this.#patience.answer;
-      await firstOf(flight, patience);
+      const isFirst = state.usage === undefined && !state.waitedFor;
+      state.waitedFor = true;
+      await firstOf(flight, isFirst ? this.#patience.dead : this.#patience.answer);
     }
-    return { usage: usageStat(path, fstype, state.usage ?? zeros), invalid: state.invalid };
+    const invalid = state.invalid || state.usage === undefined;
+    return { usage: usageStat(path, fstype, state.usage ?? zeros), invalid };
   }
 
   /** What is known, without asking. */
@@ -121,6 +128,7 @@ export class UsageProbe {
         flight: undefined,
         retryAt: 0,
         failures: 0,
+        waitedFor: false,
       };
       this.#states.set(key, state);
     }
@@ -133,20 +141,23 @@ export class UsageProbe {
     const now = this.#clock.monotonic();
     if (!force && !state.invalid && now - state.at < this.#patience.fresh) return undefined;
     if (now < state.retryAt) return undefined;
-    const asked = this.#mounts.usage(path, this.#patience.dead).then(
-      (usage) => {
-        state.usage = usage;
-        state.at = this.#clock.monotonic();
-        state.failures = 0;
-        this.#set(state, path, false, '');
-      },
-      (error: unknown) => {
-        state.failures++;
-        const backoff = Math.min(60_000, 2000 * 2 ** Math.min(state.failures, 5));
-        state.retryAt = this.#clock.monotonic() + backoff * (0.75 + Math.random() / 2);
-        this.#set(state, path, true, messageOf(error));
-      },
-    );
+    const queue = state.invalid ? this.#suspects : this.#trusted;
+    const asked = queue
+      .run(() => this.#mounts.usage(path, this.#patience.dead))
+      .then(
+        (usage) => {
+          state.usage = usage;
+          state.at = this.#clock.monotonic();
+          state.failures = 0;
+          this.#set(state, path, false, '');
+        },
+        (error: unknown) => {
+          state.failures++;
+          const backoff = Math.min(60_000, 2000 * 2 ** Math.min(state.failures, 5));
+          state.retryAt = this.#clock.monotonic() + backoff * (0.75 + Math.random() / 2);
+          this.#set(state, path, true, messageOf(error));
+        },
+      );
     state.flight = asked.finally(() => {
       state.flight = undefined;
     });
@@ -158,6 +169,32 @@ export class UsageProbe {
     state.invalid = invalid;
     state.reason = reason;
     if (changed) this.#onChange(path, invalid, reason);
+  }
+}
+
+/** Runs at most `width` tasks at a time, in the order of arrival, and begins at most one in each turn of the loop. */
+class Pool {
+  readonly #width: number;
+  #turn: Promise<void> = Promise.resolve();
+  readonly #waiting: (() => void)[] = [];
+  #running = 0;
+
+  constructor(width: number) {
+    this.#width = width;
+  }
+
+  async run<T>(task: () => Promise<T>): Promise<T> {
+    if (this.#running >= this.#width) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else this.#running++;
+    this.#turn = this.#turn.then(() => new Promise((resolve) => setImmediate(resolve)));
+    try {
+      await this.#turn;
+      return await task();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#running--;
+      else next();
+    }
   }
 }
 
