@@ -86,9 +86,7 @@ export class UsageProbe {
     const state = this.#stateOf(key);
     const flight = this.#refresh(state, path);
     if (!state.invalid && flight !== undefined) {
-      const isFirst = state.usage === undefined && !state.waitedFor;
-      state.waitedFor = true;
-      await firstOf(flight, isFirst ? this.#patience.dead : this.#patience.answer);
+      await firstOf(flight, this.#patienceFor(state));
     }
     const invalid = state.invalid || state.usage === undefined;
     return { usage: usageStat(path, fstype, state.usage ?? zeros), invalid };
@@ -115,6 +113,14 @@ export class UsageProbe {
   /** Forgets mounts that are gone. */
   keep(keys: ReadonlySet<string>): void {
     for (const key of this.#states.keys()) if (!keys.has(key)) this.#states.delete(key);
+  }
+
+  /** Old numbers are worth a moment of waiting for new ones; the very first ones a longer one, but only once. */
+  #patienceFor(state: State): number {
+    if (state.usage !== undefined) return this.#patience.answer;
+    const isFirst = !state.waitedFor;
+    state.waitedFor = true;
+    return isFirst ? this.#patience.dead : 0;
   }
 
   #stateOf(key: string): State {
