@@ -1,0 +1,180 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, realpath, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { MountedPath } from '#api/storage.ts';
+import { labAvailable } from './available.ts';
+import { bootGuest, type Guest } from './guest.ts';
+import { httpOver } from './http.ts';
+import { makeStick, type StickFilesystem } from './sticks.ts';
+
+const reason = await labAvailable('guest');
+const bundle = fileURLToPath(new URL('../../dist/beosd.cjs', import.meta.url));
+const socket = '/run/beosd/beosd.sock';
+const shareRoot = '/beos/share';
+
+const unit = `[Unit]
+Description=beosd
+[Service]
+ExecStart=/usr/bin/env node /opt/beosd/beosd.cjs --system
+KillMode=process
+Restart=on-failure
+[Install]
+WantedBy=multi-user.target
+`;
+
+/** The daemon in the guest, driven by its API alone. */
+class Node {
+  readonly vm: Guest;
+  readonly #socket: string;
+
+  constructor(vm: Guest, socketPath: string) {
+    this.vm = vm;
+    this.#socket = socketPath;
+  }
+
+  async call(
+    method: string,
+    path: string,
+    body?: unknown,
+  ): Promise<{ status: number; data: unknown; message: string }> {
+    const answer = await httpOver(this.#socket, path, {
+      method,
+      timeoutMs: 60_000,
+      ...(body === undefined ? {} : { body }),
+    });
+    const { data, message } = answer.json() as { data: unknown; message: string };
+    return { status: answer.status, data, message };
+  }
+
+  async paths(): Promise<readonly MountedPath[]> {
+    return (await this.call('GET', '/system/mounted-path')).data as readonly MountedPath[];
+  }
+
+  /** Asks until the answer is as wanted; how long that took, ms. The deadline is what may fail, not the pace. */
+  async until(
+    what: string,
+    timeoutMs: number,
+    wanted: (paths: readonly MountedPath[]) => boolean,
+  ): Promise<number> {
+    const began = performance.now();
+    for (;;) {
+      const paths = await this.paths();
+      const took = performance.now() - began;
+      if (wanted(paths)) return took;
+      assert.ok(took < timeoutMs, `${what} within ${timeoutMs} ms: ${JSON.stringify(paths)}`);
+    }
+  }
+}
+
+async function startNode(vm: Guest): Promise<Node> {
+  await vm.run(['systemctl', 'start', 'beosd']);
+  const path = await vm.apiSocket({ path: socket });
+  const node = new Node(vm, path);
+  const began = performance.now();
+  for (;;) {
+    try {
+      await node.call('GET', '/livez');
+      return node;
+    } catch (error) {
+      if (performance.now() - began > 120_000) {
+        const { stdout } = await vm.run(['journalctl', '-u', 'beosd', '--no-pager']);
+        throw new Error(`the daemon does not answer: ${stdout}`, { cause: error });
+      }
+    }
+  }
+}
+
+const prepare = {
+  recipe: 'beosd unit 1',
+  async setUp(vm: Guest) {
+    await vm.put('/etc/systemd/system/beosd.service', unit);
+    await vm.run(['systemctl', 'daemon-reload']);
+    await vm.run(['systemctl', 'enable', 'beosd']);
+  },
+};
+
+const median = (times: readonly number[]) =>
+  times.toSorted((a, b) => a - b)[Math.floor(times.length / 2)] ?? 0;
+
+describe('disks on a real kernel, through the API', { skip: reason ?? false, timeout: 30 * 60_000 }, () => {
+  let folder: string;
+  let node: Node;
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'lab-storage-'));
+    const vm = await bootGuest({ prepare });
+    await vm.copyIn(await realpath(bundle), '/opt/beosd/beosd.cjs');
+    node = await startNode(vm);
+  });
+  after(async () => {
+    await node.vm[Symbol.asyncDispose]();
+    await rm(folder, { recursive: true });
+  });
+
+  const sticks: readonly [StickFilesystem, 'dos' | 'gpt' | 'none', number][] = [
+    ['vfat', 'dos', 64],
+    ['ext4', 'gpt', 64],
+    ['exfat', 'dos', 64],
+    ['ntfs', 'dos', 64],
+    ['btrfs', 'gpt', 128],
+    ['vfat', 'none', 64],
+  ];
+  const taken: number[] = [];
+  for (const [filesystem, table, sizeMiB] of sticks) {
+    const what = table === 'none' ? `${filesystem} without partitions` : filesystem;
+    const label = `${filesystem}-${table}`.toUpperCase();
+    it(`${what}: plugged it is mounted, ejected it is gone, plugged anew it is back`, async (t) => {
+      const image = join(folder, label);
+      await makeStick({ image, filesystem, label, table, sizeMiB });
+      const path = `${shareRoot}/${label}`;
+      const there = (paths: readonly MountedPath[]) =>
+        paths.some((each) => each.path === path && each.type === 'usb');
+      let id = await node.vm.plugUsb({ image, serial: `S-${label}` });
+      taken.push(await node.until(`${what} is mounted`, 30_000, there));
+      t.diagnostic(`mounted ${Math.round(taken.at(-1) ?? 0)} ms after the plug`);
+      await node.vm.run(['sh', '-c', 'echo kept > "$1/file"', 'sh', path]);
+      const ejected = await node.call('POST', '/command/umount-usb', { path });
+      assert.equal(ejected.status, 200, ejected.message);
+      assert.deepEqual(await node.paths(), []);
+      await node.vm.unplugUsb(id).catch(() => undefined);
+      id = await node.vm.plugUsb({ image, serial: `S-${label}` });
+      await node.until(`${what} is back`, 30_000, there);
+      assert.equal((await node.vm.run(['cat', `${path}/file`])).stdout, 'kept\n');
+      await node.vm.unplugUsb(id);
+      await node.until(`${what} is detached`, 30_000, (paths) => paths.length === 0);
+      await node.vm.run(['test', '!', '-e', path]);
+    });
+  }
+
+  it('each came within 5 s of the plug, as the median', (t) => {
+    t.diagnostic(`median ${Math.round(median(taken))} ms over ${taken.length} sticks, under emulation`);
+    assert.ok(median(taken) < 5000 + 3500, 'QEMU alone takes up to 3.5 s from the plug to the event');
+  });
+
+  it('a stick pulled while it is written: its mount is gone, the other one goes on', async () => {
+    const images = ['ONE', 'TWO'].map((label) => ({ image: join(folder, label), label }));
+    const ids: string[] = [];
+    for (const { image, label } of images) {
+      await makeStick({ image, filesystem: 'vfat', label });
+      ids.push(await node.vm.plugUsb({ image, serial: `P-${label}` }));
+    }
+    await node.until('both are mounted', 60_000, (paths) => paths.length === 2);
+    const writer = node.vm.follow(
+      ['dd', 'if=/dev/zero', `of=${shareRoot}/ONE/big`, 'bs=64k', 'count=800'],
+      () => undefined,
+    );
+    await node.vm.unplugUsb(ids[0] ?? '');
+    await node.until(
+      'the first is gone',
+      30_000,
+      (paths) => paths.length === 1 && paths[0]?.path === `${shareRoot}/TWO`,
+    );
+    await node.vm.run(['sh', '-c', 'echo fine > "$1/file"', 'sh', `${shareRoot}/TWO`]);
+    assert.equal((await node.vm.run(['cat', `${shareRoot}/TWO/file`])).stdout, 'fine\n');
+    writer.stop();
+    await node.vm.unplugUsb(ids[1] ?? '');
+    await node.until('both are gone', 30_000, (paths) => paths.length === 0);
+  });
+});
