@@ -39,7 +39,12 @@ function describedByCtr(containerd: TestContainerd, digest: string) {
 for (const major of [1, 2] as const) {
   const skip = whyNot(major);
 
-  describe(`a real containerd ${major}.x`, { skip }, () => {
+  describe(`a real containerd ${major}.x`, () => {
+    // One test that says why: the runner counts tests, not suites.
+    if (skip !== false) {
+      test('all of this', { skip }, () => undefined);
+      return;
+    }
     test('images: ids, tags, digests and sizes are those of ctr', async () => {
       await using containerd = new TestContainerd(theContainerd(major));
       await using registry = await TestRegistry.start();

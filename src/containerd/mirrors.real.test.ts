@@ -16,7 +16,12 @@ import { TestRegistry } from '../../tests/support/registry.ts';
 for (const major of [1, 2] as const) {
   const skip = whyNot(major);
 
-  describe(`a real containerd ${major}.x`, { skip }, () => {
+  describe(`a real containerd ${major}.x`, () => {
+    // One test that says why: the runner counts tests, not suites.
+    if (skip !== false) {
+      test('all of this', { skip }, () => undefined);
+      return;
+    }
     test('a pull goes to the mirror, falls back when that is off, and nothing was restarted', async () => {
       await using containerd = new TestContainerd(theContainerd(major));
       await using upstream = await TestRegistry.start();

@@ -153,23 +153,26 @@ state = "${this.folder}/state"
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const id of this.#child === undefined ? [] : this.#tasks()) {
-      try {
-        this.ctr('tasks', 'kill', '-s', 'SIGKILL', id);
-        this.ctr('tasks', 'delete', '-f', id);
-      } catch {
-        // ended by itself
-      }
-    }
+    // A shim outlives its containerd: what still runs has to end first.
+    if (this.#child !== undefined) await until(() => this.#endTasks(), 20_000);
     await this.stop();
     this.runtime.close();
     rmSync(this.folder, { recursive: true, force: true });
   }
 
-  #tasks(): string[] {
-    return this.ctr('tasks', 'list', '-q')
+  /** True when nothing runs any more; else it was told to end. */
+  #endTasks(): boolean {
+    const ids = this.ctr('tasks', 'list', '-q')
       .split('\n')
       .filter((id) => id !== '');
+    for (const id of ids) {
+      try {
+        this.ctr('tasks', 'delete', '--force', id);
+      } catch {
+        // it is ending; asked again
+      }
+    }
+    return ids.length === 0;
   }
 }
 
