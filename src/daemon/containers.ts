@@ -1,21 +1,23 @@
+import type { ClusterWatch } from '#cluster/kube/cluster-watch.ts';
 import { storedJournal } from '#containerd/journal.ts';
 import { ContainerdService } from '#containerd/service.ts';
 import { systemdRuntimeUnit } from '#containerd/unit.ts';
 import type { Core } from '#daemon/core.ts';
+import type { Clock } from '#host/clock.ts';
 import { known, type Observed, unknown } from '#lib/observed.ts';
 import type { Facts } from '#state/facts.ts';
 import { ImageUse } from '#store/image-use.ts';
 
 /** What the rest of the daemon knows about images that must stay. */
 export interface NeededImages {
-  /** Images that the specs of this node's pods name, as the cluster tells it; left out: nobody watches the pods. */
-  readonly podImages?: () => Observed<readonly string[]>;
+  /** Images that the specs of this node's pods name, as the cluster tells it; asked where there is a cluster. */
+  readonly podImages: () => Observed<readonly string[]>;
   /** Images of a recorded upgrade target; left out: nobody knows them. */
   readonly upgradeImages?: () => Observed<readonly string[]>;
 }
 
 /** The container runtime, put together with what it needs of the rest of the daemon. */
-export function openContainers(core: Core, needed: NeededImages = {}): ContainerdService {
+export function openContainers(core: Core, needed: NeededImages): ContainerdService {
   const { config, clock, exec, files, store, kv, observatory, events } = core;
   return new ContainerdService({
     ...{ clock, exec, files },
@@ -51,7 +53,7 @@ function protectedReferences(
   facts: Facts,
   now: number,
 ): Observed<readonly string[]> {
-  const pods = podImages?.() ?? podsWithoutWatch(facts, now);
+  const pods = facts.clusterLink === 'no-kubeconfig' ? podsWithoutCluster(facts, now) : podImages();
   const target = facts.install.known ? facts.install.value.upgradeTarget : undefined;
   const upgrade =
     target === undefined
@@ -64,12 +66,24 @@ function protectedReferences(
   return stale === undefined ? both : { ...both, stale };
 }
 
-/** Without a watch on pods it is only certain that there are none where nothing is installed and no cluster is seen. */
-function podsWithoutWatch(facts: Facts, now: number): Observed<readonly string[]> {
-  const nothing = isInstalled(facts) === false && facts.clusterLink === 'no-kubeconfig';
-  return nothing
-    ? known([], 'install-files', now)
-    : unknown('pods', now, 'the cluster has not told its pods');
+/** Without a cluster in sight it is only certain that there are no pods where nothing is installed. */
+function podsWithoutCluster(facts: Facts, now: number): Observed<readonly string[]> {
+  if (isInstalled(facts) === false) return known([], 'install-files', now);
+  return unknown('pods', now, 'no cluster tells the pods of this node');
+}
+
+/** What the pods of this node name; unknown unless the watch follows them right now. */
+export function imagesOfPods(
+  watch: Pick<ClusterWatch, 'localPods' | 'localPodsAge'>,
+  clock: Clock,
+): Observed<readonly string[]> {
+  if (watch.localPodsAge > 0)
+    return unknown('pods', clock.now(), 'the cluster does not tell the pods of this node now');
+  return known(
+    [...watch.localPods.values()].flatMap(({ images }) => images),
+    'pods',
+    clock.now(),
+  );
 }
 
 /** undefined: not known. */

@@ -3,7 +3,7 @@ import { type Access, openAccess, tellOwner } from '#daemon/access.ts';
 import { AuditDoor } from '#daemon/audit-door.ts';
 import { openCluster } from '#daemon/cluster.ts';
 import type { Config } from '#daemon/config.ts';
-import { lookAfter, openContainers } from '#daemon/containers.ts';
+import { imagesOfPods, lookAfter, openContainers } from '#daemon/containers.ts';
 import { type Core, type DaemonPorts, openCore } from '#daemon/core.ts';
 import { allHandlers, type HandlerParts } from '#daemon/handlers.ts';
 import { version } from '#daemon/identity.ts';
@@ -50,7 +50,7 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   const work = new Work({ ...core, owners: access.owners, bindHost: (ip) => sources.hostsFile.bind(ip) });
   const volumes = new Volumes(core);
   const runner = openRunner(core, [...work.definitions, ...volumes.definitions]);
-  const containers = openContainers(core);
+  const containers = openContainers(core, { podImages: () => imagesOfPods(cluster.watch, core.clock) });
   const http = openHttp({ core, access, sources, work, volumes, runner, containers });
   sources.start();
   tellOwner(access.owners, observatory);

@@ -226,7 +226,11 @@ function localPod(pod: RawObject): LocalPod {
     [status['podIP'], ...listOf(status['podIPs']).map((each) => each['ip'])].map(textOf),
   );
   addresses.delete('');
-  const containers = [...listOf(spec['initContainers']), ...listOf(spec['containers'])];
+  const containers = ['initContainers', 'containers', 'ephemeralContainers'].flatMap((key) =>
+    listOf(spec[key]),
+  );
+  const volumes = listOf(spec['volumes']).map((each) => asObject(each['image'])?.['reference']);
+  const images = [...containers.map((each) => each['image']), ...volumes].map(textOf);
   return {
     uid,
     namespace,
@@ -236,7 +240,7 @@ function localPod(pod: RawObject): LocalPod {
     hostNetwork: spec['hostNetwork'] === true,
     running: status['phase'] === 'Running',
     terminating: deleted,
-    images: [...new Set(containers.map((each) => textOf(each['image'])).filter(Boolean))],
+    images: [...new Set(images.filter(Boolean))],
   };
 }
 
