@@ -52,6 +52,7 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   const runner = openRunner(core, [...work.definitions, ...volumes.definitions]);
   const containers = openContainers(core, { podImages: () => imagesOfPods(cluster.watch, core.clock) });
   const http = openHttp({ core, access, sources, work, volumes, runner, containers });
+  tellJobs(runner, observatory); // what ended before this start counts too: a failed install stays failed
   sources.start();
   tellOwner(access.owners, observatory);
   core.storeWatch.look();
@@ -95,13 +96,17 @@ function openRunner(core: Core, definitions: Work['definitions']): JobRunner {
     definitions,
     admit: (operation, caller) => refusal(operation, caller, observatory.current.state),
     onChange: (job, what) => {
-      observatory.setJobs(runner.newestOfEach().map(toFacts));
+      tellJobs(runner, observatory);
       events.publish('job', { ...toWire(job) });
       if (what === 'state' && job.finishedAt !== null) auditEnd(core, job);
     },
     onInternal: (jobId, error) => log.error({ jobId, cause: causeChain(error) }, 'a job met a fault of ours'),
   });
   return runner;
+}
+
+function tellJobs(runner: JobRunner, observatory: Observatory): void {
+  observatory.setJobs(runner.newestOfEach().map(toFacts));
 }
 
 function openHttp(parts: HandlerParts): HttpEdge {

@@ -63,3 +63,24 @@ test('a signature that was used before a kill -9 is refused after it', async () 
   await node.ended(jobId, 60_000);
   await node.daemon.stop();
 });
+
+test('an install that has failed is still known as failed by the next start, and can be uninstalled', async () => {
+  const node = new InstallNode();
+  node.play('fail');
+  await node.start();
+  const { jobId } = (await node.signedLegacy('POST', '/command/install', install)).json.data as {
+    jobId: string;
+  };
+  assert.equal((await node.ended(jobId)).state, 'failed');
+  await node.daemon.kill();
+  await using _daemon = await node.start();
+  assert.equal((await node.status()).terminusState, 'install-failed');
+  node.play('success');
+  const answer = await node.signedLegacy('POST', '/command/uninstall', {}, { username: 'alice' });
+  assert.equal(answer.status, 200, answer.text);
+  const { jobId: uninstall } = answer.json.data as { jobId: string };
+  assert.equal((await node.ended(uninstall)).state, 'succeeded');
+  await node.daemon.kill();
+  await using _again = await node.start();
+  assert.equal((await node.status()).terminusState, 'not-installed');
+});
