@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { installDefinition } from '#cluster/install.ts';
 import type { InstallerOptions } from '#cluster/ports.ts';
 import { uninstallDefinition } from '#cluster/uninstall.ts';
+import { startOf } from '#host/boot.ts';
 import { type Checkpoint, Stopping } from '#jobs/definition.ts';
 import { known, unknown } from '#lib/observed.ts';
 import { type InstallerBench, installerBench, runPhases } from '../../tests/support/installer-bench.ts';
@@ -49,7 +50,9 @@ test('while it runs, its pid file names a living process', async () => {
   let seen = 0;
   const onProgress = () => {
     const path = join(bench.baseDir, 'installing.pid');
-    if (existsSync(path) && bench.options.disk.isAlive(Number(readFileSync(path, 'utf8')))) seen++;
+    if (!existsSync(path)) return;
+    const pid = Number(readFileSync(path, 'utf8'));
+    if (bench.options.disk.isMeant(pid, path, bench.options.program)) seen++;
   };
   await runPhases(installDefinition(bench.options), inputFor(bench), { onProgress });
   assert.ok(seen > 3, `seen ${seen} times`);
@@ -123,7 +126,7 @@ test('a cancelled installation leaves no process behind, however deaf it is', as
     });
     assert.equal(outcome, 'cancelled', mode);
     const pid = Number((bench.left('starts')[0] ?? '').split(' ')[0]);
-    assert.equal(bench.options.disk.isAlive(pid), false, mode);
+    assert.equal(startOf(pid), undefined, mode);
     assert.equal(existsSync(join(bench.baseDir, 'installing.pid')), false);
     assert.deepEqual(bench.claim, []);
   }

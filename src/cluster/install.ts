@@ -3,7 +3,7 @@ import { fault } from '#api/errors.ts';
 import { runInstaller, versionFolder } from '#cluster/installer-run.ts';
 import type { InstallerOptions } from '#cluster/ports.ts';
 import type { Check, JobDefinition, Phase, PhaseContext } from '#jobs/definition.ts';
-import { messageOf } from '#lib/fault.ts';
+import { errnoOf, messageOf } from '#lib/fault.ts';
 
 /** What the journal keeps of an installation: never the password, only the name of the file that holds it. */
 export interface InstallInput {
@@ -145,18 +145,34 @@ export function programChecks({ program, disk, sandboxed }: InstallerOptions): C
 }
 
 /** Nobody else, a person at the console say, runs the installer. */
-export function foreignCheck({ files, disk, baseDir, longRun }: InstallerOptions, pidFile: string): Check {
+export function foreignCheck(
+  { files, disk, baseDir, longRun, program }: InstallerOptions,
+  pidFile: string,
+): Check {
   const path = join(baseDir, pidFile);
-  const pid = Number(files.readText(path) ?? Number.NaN);
+  const name = `no-${pidFile}`;
+  const pid = pidIn(files, path);
+  if (typeof pid !== 'number')
+    return check(name, false, '', `${path} cannot be read: ${messageOf(pid.error)}`);
   const ours = longRun.ids().some((id) => {
     const state = longRun.find(id);
     return state.kind === 'running' && state.pid === pid;
   });
-  const foreign = Number.isInteger(pid) && pid > 1 && disk.isAlive(pid) && !ours;
+  const foreign = pid > 1 && !ours && disk.isMeant(pid, path, program);
   return {
-    ...check(`no-${pidFile}`, !foreign, `no foreign ${pidFile}`, `process ${pid} of ${path} is running`),
+    ...check(name, !foreign, `no foreign ${pidFile}`, `process ${pid} of ${path} is running`),
     code: 'conflict',
   };
+}
+
+/** 0: no process is named, also by what is no pid file (a folder, gigabytes). Unreadable is not that. */
+function pidIn(files: InstallerOptions['files'], path: string): number | { readonly error: unknown } {
+  try {
+    const text = files.readText(path, 4096)?.trim() ?? '';
+    return /^\d{1,10}$/.test(text) ? Number(text) : 0;
+  } catch (error) {
+    return errnoOf(error) === 'EISDIR' || error instanceof RangeError ? 0 : { error };
+  }
 }
 
 function clockCheck({ clockSynchronised }: InstallerOptions): Check {

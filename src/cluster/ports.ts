@@ -47,6 +47,9 @@ export interface Disk {
   /** Free bytes for root on the file system of the nearest existing folder above `path`, and whether it can be written. */
   usage(path: string): { readonly freeBytes: number; readonly readOnly: boolean };
   isExecutable(path: string): boolean;
-  /** Whether a process of that number is alive. */
-  isAlive(pid: number): boolean;
+  /**
+   * Whether the process that a pid file names is alive and can be the one that was meant: its command line has the program, or
+   * it began before the file was written. A number is given away again, after a restart soon.
+   */
+  isMeant(pid: number, pidFile: string, program: string): boolean;
 }
