@@ -72,7 +72,11 @@ export class OwnerFile {
   constructor(options: OwnerOptions) {
     this.#options = options;
     this.#path = join(options.dataDir, 'owner.json');
-    options.files.sweepTemps(this.#path);
+    try {
+      options.files.sweepTemps(this.#path);
+    } catch {
+      // A read-only disk, a folder of that name: what lies beside the file does not matter to it.
+    }
   }
 
   current(): Ownership {

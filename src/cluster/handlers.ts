@@ -50,7 +50,12 @@ async function startWithSecret(
   password: string,
   caller: Parameters<Jobs['start']>[1]['caller'],
 ): Promise<string> {
-  installer.secrets.put(input.secret, password);
+  try {
+    installer.secrets.put(input.secret, password);
+  } catch (cause) {
+    installer.secrets.remove(input.secret); // a part of it may be there
+    throw fault('store_unavailable', 'The password cannot be kept for the installer.', { cause });
+  }
   try {
     return await jobs.start(install, { input, caller });
   } catch (error) {

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { sweepLeftovers } from '#cluster/leftovers.ts';
+import { bootIdentity, startOf } from '#host/boot.ts';
 import { installerBench } from '../../tests/support/installer-bench.ts';
 
 test('a start removes the secrets and runs of jobs that are over, and nothing of open ones or of what still runs', async () => {
@@ -29,4 +30,18 @@ test('a start removes the secrets and runs of jobs that are over, and nothing of
   );
   assert.deepEqual(longRun.ids(), ['alive', 'open']);
   await longRun.stop('alive');
+});
+
+test('foreign things among runs and secrets stand in the way of nothing', () => {
+  const { options, dir } = installerBench();
+  mkdirSync(join(dir, 'runs', 'foreign', 'claim'), { recursive: true });
+  mkdirSync(join(dir, 'runs', 'everybody'));
+  writeFileSync(join(dir, 'runs', 'everybody', 'claim'), `1 ${startOf(1)} ${bootIdentity()} detached\n`);
+  mkdirSync(join(dir, 'secrets', 'a-folder'), { recursive: true });
+  options.secrets.put('password-old', 'x');
+  assert.equal(options.longRun.find('foreign').kind, 'vanished');
+  assert.equal(options.longRun.find('everybody').kind, 'vanished', 'process 1 is never a run of ours');
+  assert.throws(() => sweepLeftovers(options, []), /EISDIR/);
+  assert.equal(options.secrets.read('password-old'), undefined);
+  assert.deepEqual(options.longRun.ids(), []);
 });

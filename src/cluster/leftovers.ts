@@ -9,15 +9,28 @@ export interface OpenJob {
 /**
  * At start, before the open jobs are taken up: removes what is left of jobs that the journal knows to be over, secrets
  * first. Not sooner: a run that is forgotten while its job is open would be started again. A process that still runs keeps
- * its folder, whoever it belongs to.
+ * its folder, whoever it belongs to. What cannot be removed keeps nothing else from it.
+ *
+ * @throws the first failure, after everything was tried
  */
 export function sweepLeftovers(
   { secrets, longRun }: Pick<InstallerOptions, 'secrets' | 'longRun'>,
   open: readonly OpenJob[],
 ): void {
   const ids = new Set(open.map(({ id }) => id));
-  secrets.sweep(new Set(open.flatMap(({ id, input }) => [`${id}.env`, ...secretsIn(input)])));
-  for (const id of longRun.ids()) if (!ids.has(id)) longRun.forget(id);
+  const failures: unknown[] = [];
+  const attempt = (act: () => void) => {
+    try {
+      act();
+    } catch (error) {
+      failures.push(error);
+    }
+  };
+  attempt(() => secrets.sweep(new Set(open.flatMap(({ id, input }) => [`${id}.env`, ...secretsIn(input)]))));
+  attempt(() => {
+    for (const id of longRun.ids()) if (!ids.has(id)) attempt(() => longRun.forget(id));
+  });
+  if (failures.length > 0) throw failures[0];
 }
 
 function secretsIn(input: unknown): string[] {

@@ -59,7 +59,7 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   const socket = socketPath(config.socket, process.pid);
   await clearSocket(core.files, socket);
   const port = await listen(http, config, socket);
-  work.sweep(core.journal.open());
+  sweep(core, work);
   runner.resume();
   lookAfter(containers, core);
   bus.onAvailability((available, reason) => observatory.update({ bus: { available, reason } }));
@@ -85,6 +85,16 @@ function furnish({ files, paths, onError }: Core): void {
     furnishSandbox(files, paths.hostsFile);
   } catch (error) {
     onError('furnishing the sandbox', error); // a full disk: without a hosts file of its own it serves all the same
+  }
+}
+
+/** What is left of jobs that are over; not while the journal itself was lost, as then nobody can say which are. */
+function sweep({ store, journal, onError }: Core, work: Work): void {
+  if (store.health.historyLostAt !== undefined) return;
+  try {
+    work.sweep(journal.open());
+  } catch (error) {
+    onError('sweeping what earlier jobs have left', error); // a foreign folder, a read-only disk: no reason not to serve
   }
 }
 

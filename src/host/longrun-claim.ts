@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { livingIn, startOf } from '#host/boot.ts';
 import type { Files } from '#host/files.ts';
+import { errnoOf } from '#lib/fault.ts';
 
 /** Who runs a run: enough to recognise the process for good. */
 export interface Claim {
@@ -14,17 +15,28 @@ export const abandoned = 'abandoned';
 
 /** The claim of a run. `unreadable`: its text was lost with the power, as the file system keeps names before content. */
 export function readClaim(files: Files, dir: string): Claim | 'unreadable' | typeof abandoned | undefined {
-  const text = files.readText(join(dir, 'claim'));
+  const text = textIn(files, join(dir, 'claim'));
   if (text === undefined) return undefined;
   if (text.trim() === abandoned) return abandoned;
-  const [, pid, startTime, boot] = /^(\d+) (\d+) (\S+) \w+\n$/.exec(text) ?? [];
+  // Never 0 or 1: a signal to them would be one to ourselves, or to everybody.
+  const [, pid, startTime, boot] = /^([1-9]\d{1,9}|[2-9]) (\d+) (\S+) \w+\n$/.exec(text) ?? [];
   if (pid === undefined || startTime === undefined || boot === undefined) return 'unreadable';
   return { pid: Number(pid), startTime, boot };
 }
 
+/** What is there but is no file of that size was not written by a runner; other failures may pass and are thrown. */
+function textIn(files: Files, path: string): string | undefined {
+  try {
+    return files.readText(path, 4096);
+  } catch (error) {
+    if (errnoOf(error) === 'EISDIR' || error instanceof RangeError) return '';
+    throw error;
+  }
+}
+
 /** The exit code that the runner has written; undefined while there is none. */
 export function readExit(files: Files, dir: string): number | undefined {
-  const code = /^(\d{1,3})\n$/.exec(files.readText(join(dir, 'exit')) ?? '')?.[1];
+  const code = /^(\d{1,3})\n$/.exec(textIn(files, join(dir, 'exit')) ?? '')?.[1];
   return code === undefined ? undefined : Number(code);
 }
 

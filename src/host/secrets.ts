@@ -63,7 +63,15 @@ export class SecretFiles {
 
   /** At start: removes what no unfinished job names. */
   sweep(keep: ReadonlySet<string>): void {
-    for (const name of this.#files.list(this.#dir))
-      if (!keep.has(name)) this.#files.remove(join(this.#dir, name));
+    let failure: unknown;
+    for (const name of this.#files.list(this.#dir)) {
+      if (keep.has(name)) continue;
+      try {
+        this.#files.remove(join(this.#dir, name));
+      } catch (error) {
+        failure ??= error; // a folder among them, say: the others go all the same
+      }
+    }
+    if (failure !== undefined) throw failure;
   }
 }
