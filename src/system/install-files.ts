@@ -69,14 +69,15 @@ export class InstallFiles {
     const now = options.clock.now();
     this.#install = unknown(source, now, notObserved);
     this.#release = unknown(source, now, notObserved);
-    const { files, baseDir, releasePath, etcdEnvPath } = options;
-    const only = (path: string) => (name: string) => {
-      if (name === '' || name === basename(path)) this.#read();
+    const { files, baseDir, releasePath, etcdEnvPath, names = ancestorNames } = options;
+    // A read walks through /proc: an installer that unpacks thousands of files here must not cost one each.
+    const only = (wanted: readonly string[]) => (name: string) => {
+      if (name === '' || wanted.includes(name)) this.#read();
     };
     this.#watches = [
-      new FolderWatch(files, baseDir, () => this.#read()),
-      new FolderWatch(files, dirname(releasePath), only(releasePath)),
-      new FolderWatch(files, dirname(etcdEnvPath), only(etcdEnvPath)),
+      new FolderWatch(files, baseDir, only(Object.values(names))),
+      new FolderWatch(files, dirname(releasePath), only([basename(releasePath)])),
+      new FolderWatch(files, dirname(etcdEnvPath), only([basename(etcdEnvPath)])),
     ];
   }
 

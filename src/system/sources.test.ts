@@ -269,3 +269,15 @@ test('the resync gives every source its turn once a minute, also after one that 
   resync.stop();
   await running;
 });
+
+test('files that mean nothing to it cost it nothing, however many are written beside its own', async (t) => {
+  const base = folder();
+  const { source, install } = installFiles(base);
+  source.start();
+  t.after(() => source.stop());
+  for (let n = 0; n < 300; n++) writeFileSync(join(base, `unpacked-${n}`), '');
+  writeFileSync(join(base, '.prepared'), '1.12.0');
+  await install.until(({ prepared }) => prepared);
+  await new Promise(setImmediate); // every event that was waiting has been told by then
+  assert.ok(install.said.length < 10, `read ${install.said.length} times`);
+});
