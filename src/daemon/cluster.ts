@@ -1,6 +1,7 @@
 import { CertificateRenewal } from '#cluster/kube/certificates.ts';
 import { ClusterWatch } from '#cluster/kube/cluster-watch.ts';
 import type { Identity } from '#cluster/kube/facts.ts';
+import { type KubeNames, matchesAny } from '#cluster/kube/names.ts';
 import { NodeLabels, type NodeMarks } from '#cluster/kube/node-labels.ts';
 import { Workloads } from '#cluster/kube/workloads.ts';
 import type { Config } from '#daemon/config.ts';
@@ -39,7 +40,7 @@ export interface Cluster {
 /** Ties the Kubernetes capability to the state: facts go in, identity and interfaces come from there. */
 export function openCluster(parts: ClusterParts): Cluster {
   const { config, profile, clock, files, observatory, log } = parts;
-  const names = profile.kube;
+  const names = namesOf(config, profile);
   const watch = new ClusterWatch({
     clock,
     random: Math.random,
@@ -91,6 +92,15 @@ export function openCluster(parts: ClusterParts): Cluster {
       );
     },
   };
+}
+
+/** The profile's names, with the configured namespaces in place of its trusted ones. */
+function namesOf(config: Config, profile: Profile): KubeNames {
+  const trustedNamespaces = config.file.access?.trustedNamespaces ?? profile.kube.trustedNamespaces;
+  const foreignNamespaces = profile.kube.foreignNamespaces.filter(
+    (each) => !matchesAny(each, trustedNamespaces),
+  );
+  return { ...profile.kube, trustedNamespaces, foreignNamespaces };
 }
 
 /** What is named explicitly goes before the profile's; the sandbox knows no other (contract §10). */
