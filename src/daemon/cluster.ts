@@ -23,16 +23,12 @@ export interface ClusterParts {
   readonly files: Files;
   readonly observatory: Observatory;
   readonly log: Log;
-  /** What the node object tells of the mounts; absent: nothing is said of them. */
-  readonly mounts?: () => Pick<NodeMarks, 'mountsReady' | 'mounts'>;
 }
 
 /** The cluster as the daemon uses it. */
 export interface Cluster {
   readonly watch: ClusterWatch;
   readonly workloads: Workloads;
-  /** The mounts have changed: the labels of the node object may have to. */
-  readonly mountsChanged: () => void;
   /** Follows the cluster until aborted. */
   readonly start: (signal: AbortSignal) => void;
 }
@@ -65,7 +61,7 @@ export function openCluster(parts: ClusterParts): Cluster {
       const node = watch.report.clusterLink === 'connected' ? watch.thisNode : undefined;
       return node && { node: node.name, labels: node.labels, annotations: node.annotations };
     },
-    wanted: () => ({ version, mountsReady: undefined, mounts: undefined, ...parts.mounts?.() }),
+    wanted: () => marksIn(observatory.current.facts),
     onError: (message) => log.warn({}, message),
   });
   const renewal = new CertificateRenewal({
@@ -78,12 +74,11 @@ export function openCluster(parts: ClusterParts): Cluster {
   watch.onNodes(() => labels.stir());
   observatory.onChange(({ facts }, { facts: before }) => {
     if (facts.network !== before.network || facts.machine !== before.machine) watch.identityChanged();
-    if (facts.clusterLink !== before.clusterLink) labels.stir();
+    if (facts.clusterLink !== before.clusterLink || facts.reported !== before.reported) labels.stir();
   });
   return {
     watch,
     workloads,
-    mountsChanged: () => labels.stir(),
     start: (signal) => {
       // In the sandbox the cluster is looked at, never written to.
       const writers = config.sandbox ? [] : [labels.run(signal), renewal.run(signal)];
@@ -91,6 +86,19 @@ export function openCluster(parts: ClusterParts): Cluster {
         log.error({ cause: causeChain(error) }, 'the cluster is not followed any more'),
       );
     },
+  };
+}
+
+/** What the node object shall say: nothing of the mounts before storage has looked. */
+export function marksIn({ reported }: Pick<Facts, 'reported'>): NodeMarks {
+  const problems = reported['storage'];
+  if (problems === undefined) return { version, mountsReady: undefined, mounts: undefined };
+  const bad = problems.filter(({ code }) => code === 'mount_dead' || code === 'mount_failed');
+  const mounts = bad.map(({ message }) => message).join(' ');
+  return {
+    version,
+    mountsReady: bad.length === 0,
+    mounts: mounts === '' ? undefined : mounts.slice(0, 1000),
   };
 }
 

@@ -29,9 +29,10 @@ test('an ordinary line stays as it is', () => {
 test('takes time in proportion to the line, whatever the line repeats', () => {
   for (const piece of ['a.', 'password', 'eyJ-', 'eyJ', 'token is ', 'eyJa.', 'bearer ', 'a']) {
     const line = piece.repeat(Math.floor((256 * 1024) / piece.length));
-    const began = performance.now();
+    // CPU time: what else the machine does is not this function's fault.
+    const began = process.cpuUsage();
     redact(line);
-    const took = performance.now() - began;
+    const took = process.cpuUsage(began).user / 1000;
     assert.ok(took < 2000, `${piece}…: ${Math.round(took)} ms`);
   }
 });

@@ -3,7 +3,7 @@ const secretWord =
 // Nothing before the word is matched, and what follows it is bounded: both keep the time linear in the length of a line,
 // however it repeats itself. A line of 32 KiB like `a.a.a.…` used to hold up the whole daemon for seconds.
 const assigned = new RegExp(
-  String.raw`(${secretWord}[\w.-]{0,256}["']?\s*(?:[:=]|\bis\b)\s*)("[^"]*"|'[^']*'|\S.*)`,
+  String.raw`(${secretWord}[\w.-]{0,64}["']?\s*(?:[:=]|\bis\b)\s*)("[^"]*"|'[^']*'|\S.*)`,
   'gi',
 );
 const bearer = /\b(bearer|basic)\s+[\w.~+/=-]{8,}/gi;

@@ -1,15 +1,28 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import type { DryRun } from '#api/operation.ts';
 import { operationNames, specOf } from '#api/operations.ts';
 import { askAsRoot, startDaemonProcess } from '../support/daemon-process.ts';
 import { InstallNode } from '../support/install-node.ts';
 
+const share = { smbPath: '//192.0.2.1/media', user: 'a', password: 'b' };
+
+/** What they act on is named in the request; a thing that is not there is 404, in a dry run too. */
+const onSomethingNamed: ReadonlySet<string> = new Set(
+  operationNames.filter((name) => /^command\.umount|^storage\./.test(name)),
+);
+
 const bodies: Record<string, unknown> = {
   'command.install': { username: 'alice' },
   'command.changeHost': { ip: '10.0.0.1' },
   'system.setHostsFile': { items: [{ ip: '10.0.0.1', host: 'a.example' }] },
   'containerd.setMirror': { endpoint: ['https://mirror.example'] },
+  'command.mountSamba': share,
+  'command.mountSambaV2': share,
+  'command.mountNfs': { server: '192.0.2.1', sharedPath: '/export', mountPath: 'export' },
+  'storage.setPolicy': { policy: 'ignore' },
+  'storage.provision': { filesystem: 'ext4', label: 'data', confirm: 'serial' },
   'owner.transfer': {
     name: 'bob@example.com',
     did: 'did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK',
@@ -30,7 +43,11 @@ test('a dry run prints steps and verdicts for every operation that has one, and 
   for (const name of operationNames) {
     const { method, path, dryRun } = specOf(name);
     if (dryRun !== true) continue;
-    const reply = await askAsRoot(daemon, method, `${paths[name] ?? path}?dryRun=true`, bodies[name]);
+    const target = (paths[name] ?? path).replace(':id', 'nothing');
+    const absolute = /Incluster$/.test(name) ? 'stick' : join(daemon.dataDir, 'share', 'stick');
+    const body = bodies[name] ?? (onSomethingNamed.has(name) ? { path: absolute } : undefined);
+    const reply = await askAsRoot(daemon, method, `${target}?dryRun=true`, body);
+    if (onSomethingNamed.has(name) && reply.status === 404) continue;
     assert.equal(reply.status, 200, `${name}: ${reply.text}`);
     const plan = reply.json.data as DryRun;
     assert.equal(typeof plan.allowed, 'boolean', name);

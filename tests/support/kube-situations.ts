@@ -291,6 +291,7 @@ export const situations: readonly Situation[] = [
     identity: { hostName: 'stranger', addresses: ['192.168.1.99'] },
     change: (world) => world.system(names, '1.12.3'),
     state: 'system-error',
+    conditions: ['node_not_in_cluster'],
     facts: (facts) => facts.node === undefined && facts.version === '1.12.3',
   },
 ];
