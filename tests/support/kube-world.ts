@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ClusterReport } from '#cluster/kube/cluster-watch.ts';
 import type { KubeNames } from '#cluster/kube/names.ts';
 import type { ApiAnswer } from './kube-apiserver.ts';
@@ -69,13 +70,16 @@ export class KubeWorld {
     this.#api = api;
   }
 
+  /** Defines the resources of the platform, and waits until the server serves them. */
   async define(names: KubeNames): Promise<void> {
+    const definitions = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
     for (const { group, version, plural } of [names.users, names.system]) {
-      await this.#api.must(
-        'POST',
-        '/apis/apiextensions.k8s.io/v1/customresourcedefinitions',
-        crd(group, version, plural),
-      );
+      await this.#api.must('POST', definitions, crd(group, version, plural));
+      const deadline = performance.now() + 10_000;
+      while ((await this.#api.call('GET', `/apis/${group}/${version}/${plural}`)).status !== 200) {
+        if (performance.now() > deadline) throw new Error(`${plural}.${group} is not served`);
+        await delay(10);
+      }
     }
   }
 
