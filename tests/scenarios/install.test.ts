@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { createKey, signLegacy } from '#client/sign.ts';
 import { ask } from '../support/daemon-process.ts';
 import { InstallNode } from '../support/install-node.ts';
 import { SseReader } from '../support/sse.ts';
@@ -147,4 +148,26 @@ test('an old log that already ends in "All done" does not count', async () => {
   assert.equal(early.state, 'running');
   assert.ok((early.percent ?? 0) < 50, String(early.percent));
   assert.equal((await node.ended(jobId)).state, 'succeeded');
+});
+
+test('a failed install is remembered across a restart: the node is not free for the next one who comes', async () => {
+  const node = new InstallNode();
+  node.play('fail');
+  await node.start();
+  const answer = await node.signedBound('POST', '/command/install', { username: 'alice', password: 'x' });
+  await node.ended((answer.json.data as { jobId: string }).jobId);
+  await node.daemon.stop();
+  await using _daemon = await node.start();
+  const status = await node.status();
+  assert.equal(status.terminusState, 'install-failed');
+  const neighbour = createKey();
+  const jws = signLegacy(neighbour, { now: Date.now(), body: { username: 'mallory' }, domain: '' });
+  const taken = await ask(node.daemon.port, {
+    method: 'POST',
+    path: '/command/install',
+    headers: { 'x-signature': jws, 'content-type': 'application/json' },
+    body: JSON.stringify({ username: 'mallory' }),
+  });
+  assert.equal(taken.status, 403, taken.text);
+  assert.equal(taken.json.error?.['code'], 'not_owner');
 });
