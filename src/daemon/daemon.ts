@@ -179,7 +179,8 @@ function isNoSuchAddress(error: unknown): boolean {
   return ['EAFNOSUPPORT', 'EADDRNOTAVAIL', 'EINVAL'].includes(code);
 }
 
-function toFacts(job: JobRecord): JobFacts {
+/** `order`: the journal gives the newest job of each operation, oldest first. */
+function toFacts(job: JobRecord, order: number): JobFacts {
   return {
     operation: job.operation,
     state: job.state,
@@ -188,6 +189,7 @@ function toFacts(job: JobRecord): JobFacts {
     error: job.error?.message ?? job.error?.code,
     createdAt: job.createdAt,
     finishedAt: job.finishedAt ?? undefined,
+    order,
   };
 }
 

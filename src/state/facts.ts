@@ -208,6 +208,8 @@ export interface JobFacts {
   readonly error: string | undefined;
   readonly createdAt: number;
   readonly finishedAt: number | undefined;
+  /** Its place in the journal: tells which of two jobs is newer, whatever the clock said then. Absent: the clock does. */
+  readonly order?: number;
 }
 
 /** What a person would say about the node, and why. */

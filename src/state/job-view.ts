@@ -40,9 +40,15 @@ export function viewOf(jobs: readonly JobFacts[]): JobView {
 
 function newestOf(jobs: readonly JobFacts[]): JobFacts | undefined {
   return jobs.reduce<JobFacts | undefined>(
-    (best, job) => (best === undefined || job.createdAt > best.createdAt ? job : best),
+    (best, job) => (best === undefined || isNewer(job, best) ? job : best),
     undefined,
   );
+}
+
+/** A clock that is put right by years does not turn the order around. */
+export function isNewer(one: JobFacts, other: JobFacts): boolean {
+  if (one.order !== undefined && other.order !== undefined) return one.order > other.order;
+  return one.createdAt > other.createdAt;
 }
 
 /** A job that never reached its first phase has changed nothing; one that a later success followed is history. */
@@ -51,7 +57,7 @@ function failedSince(
   clearedBy: readonly (JobFacts | undefined)[],
 ): JobFacts | undefined {
   if (job === undefined || job.phase === null || !hasFailed(job)) return undefined;
-  const cleared = clearedBy.some((other) => other?.state === 'succeeded' && other.createdAt > job.createdAt);
+  const cleared = clearedBy.some((other) => other?.state === 'succeeded' && isNewer(other, job));
   return cleared ? undefined : job;
 }
 

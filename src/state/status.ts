@@ -4,7 +4,7 @@ import { isLoopback } from '#lib/net.ts';
 import { type Observed, valueOr } from '#lib/observed.ts';
 import { usableAddresses } from '#state/addresses.ts';
 import type { Derived, Facts, JobFacts } from '#state/facts.ts';
-import { type JobView, viewOf } from '#state/job-view.ts';
+import { isNewer, type JobView, viewOf } from '#state/job-view.ts';
 
 /** What the snapshot tells that is configuration, not observation. */
 export interface ProfileFacts {
@@ -151,7 +151,7 @@ function isOlder(job: JobFacts | undefined, other: JobFacts | undefined): boolea
   return (
     job !== undefined &&
     other !== undefined &&
-    other.createdAt > job.createdAt &&
+    isNewer(other, job) &&
     (other.state === 'succeeded' || other.state === 'running')
   );
 }

@@ -22,7 +22,12 @@ export interface JobRow {
 /** Finished jobs that are kept. */
 const keptJobs = 1000;
 
-/** The journal of jobs: written before each step, read after a crash. */
+/**
+ * The journal of jobs: written before each step, read after a crash.
+ *
+ * INVARIANTS: what is newer is told by the order in which the rows came, never by the clock: a clock that was years ahead and
+ * is put right must not make an old failure the newest job for years.
+ */
 export class JobJournal {
   readonly #store: Store;
 
@@ -41,7 +46,7 @@ export class JobJournal {
       );
       db.run(
         `DELETE FROM jobs WHERE finished_at IS NOT NULL AND id NOT IN
-           (SELECT id FROM jobs ORDER BY created_at DESC, id DESC LIMIT ?)`,
+           (SELECT id FROM jobs ORDER BY rowid DESC LIMIT ?)`,
         keptJobs,
       );
     });
@@ -65,7 +70,7 @@ export class JobJournal {
   /** Jobs that have not ended, oldest first. */
   open(): JobRow[] {
     return this.#store
-      .read((db) => db.all("SELECT * FROM jobs WHERE state IN ('queued', 'running') ORDER BY created_at, id"))
+      .read((db) => db.all("SELECT * FROM jobs WHERE state IN ('queued', 'running') ORDER BY rowid"))
       .map(toJob);
   }
 
@@ -73,18 +78,9 @@ export class JobJournal {
   list(limit: number, before: string | undefined): JobRow[] {
     return this.#store
       .read((db) => {
-        const edge =
-          before === undefined ? undefined : db.get('SELECT created_at FROM jobs WHERE id = ?', before);
-        if (before === undefined || edge === undefined) {
-          return before === undefined
-            ? db.all('SELECT * FROM jobs ORDER BY created_at DESC, id DESC LIMIT ?', limit)
-            : [];
-        }
-        const at = Number(edge['created_at']);
+        if (before === undefined) return db.all('SELECT * FROM jobs ORDER BY rowid DESC LIMIT ?', limit);
         return db.all(
-          'SELECT * FROM jobs WHERE created_at < ? OR (created_at = ? AND id < ?) ORDER BY created_at DESC, id DESC LIMIT ?',
-          at,
-          at,
+          'SELECT * FROM jobs WHERE rowid < (SELECT rowid FROM jobs WHERE id = ?) ORDER BY rowid DESC LIMIT ?',
           before,
           limit,
         );
@@ -97,8 +93,7 @@ export class JobJournal {
     return this.#store
       .read((db) =>
         db.all(
-          `SELECT * FROM jobs AS j WHERE NOT EXISTS
-             (SELECT 1 FROM jobs AS k WHERE k.operation = j.operation AND (k.created_at, k.id) > (j.created_at, j.id))`,
+          'SELECT * FROM jobs WHERE rowid IN (SELECT max(rowid) FROM jobs GROUP BY operation) ORDER BY rowid',
         ),
       )
       .map(toJob);
