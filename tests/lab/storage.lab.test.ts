@@ -6,110 +6,22 @@ import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { MountedPath } from '#api/storage.ts';
 import { labAvailable } from './available.ts';
-import { bootGuest, type Guest } from './guest.ts';
-import { httpOver } from './http.ts';
+import { bootGuest } from './guest.ts';
+import { type BeosNode, daemonUnit, shareRoot, startNode, untilRemoved } from './node.ts';
 import { makeStick, type StickFilesystem } from './sticks.ts';
 
 const reason = await labAvailable('guest');
 const bundle = fileURLToPath(new URL('../../dist/beosd.cjs', import.meta.url));
-const socket = '/run/beosd/beosd.sock';
-const shareRoot = '/beos/share';
-
-const unit = `[Unit]
-Description=beosd
-[Service]
-ExecStart=/usr/bin/env node /opt/beosd/beosd.cjs --system
-KillMode=process
-Restart=on-failure
-[Install]
-WantedBy=multi-user.target
-`;
-
-/** The daemon in the guest, driven by its API alone. */
-class Node {
-  readonly vm: Guest;
-  readonly #socket: string;
-
-  constructor(vm: Guest, socketPath: string) {
-    this.vm = vm;
-    this.#socket = socketPath;
-  }
-
-  async call(
-    method: string,
-    path: string,
-    body?: unknown,
-  ): Promise<{ status: number; data: unknown; message: string }> {
-    const answer = await httpOver(this.#socket, path, {
-      method,
-      timeoutMs: 60_000,
-      ...(body === undefined ? {} : { body }),
-    });
-    const { data, message } = answer.json() as { data: unknown; message: string };
-    return { status: answer.status, data, message };
-  }
-
-  async paths(): Promise<readonly MountedPath[]> {
-    return (await this.call('GET', '/system/mounted-path')).data as readonly MountedPath[];
-  }
-
-  /** Asks until the answer is as wanted; how long that took, ms. The deadline is what may fail, not the pace. */
-  async until(
-    what: string,
-    timeoutMs: number,
-    wanted: (paths: readonly MountedPath[]) => boolean,
-  ): Promise<number> {
-    const began = performance.now();
-    for (;;) {
-      const paths = await this.paths();
-      const took = performance.now() - began;
-      if (wanted(paths)) return took;
-      assert.ok(took < timeoutMs, `${what} within ${timeoutMs} ms: ${JSON.stringify(paths)}`);
-    }
-  }
-}
-
-/** Waits in the guest until nothing is at a path any more. */
-async function untilRemoved(vm: Guest, path: string): Promise<void> {
-  await vm.run(['sh', '-c', 'while [ -e "$1" ]; do sleep 0.2; done', 'sh', path], { timeoutMs: 60_000 });
-}
-
-async function startNode(vm: Guest): Promise<Node> {
-  await vm.run(['systemctl', 'start', 'beosd']);
-  const path = await vm.apiSocket({ path: socket });
-  const node = new Node(vm, path);
-  const began = performance.now();
-  for (;;) {
-    try {
-      await node.call('GET', '/livez');
-      return node;
-    } catch (error) {
-      if (performance.now() - began > 120_000) {
-        const { stdout } = await vm.run(['journalctl', '-u', 'beosd', '--no-pager']);
-        throw new Error(`the daemon does not answer: ${stdout}`, { cause: error });
-      }
-    }
-  }
-}
-
-const prepare = {
-  recipe: 'beosd unit 1',
-  async setUp(vm: Guest) {
-    await vm.put('/etc/systemd/system/beosd.service', unit);
-    await vm.run(['systemctl', 'daemon-reload']);
-    await vm.run(['systemctl', 'enable', 'beosd']);
-  },
-};
 
 const median = (times: readonly number[]) =>
   times.toSorted((a, b) => a - b)[Math.floor(times.length / 2)] ?? 0;
 
 describe('disks on a real kernel, through the API', { skip: reason ?? false, timeout: 30 * 60_000 }, () => {
   let folder: string;
-  let node: Node;
+  let node: BeosNode;
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), 'lab-storage-'));
-    const vm = await bootGuest({ prepare });
+    const vm = await bootGuest({ prepare: daemonUnit });
     await vm.copyIn(await realpath(bundle), '/opt/beosd/beosd.cjs');
     node = await startNode(vm);
     vm.follow(['udevadm', 'monitor', '--udev', '--subsystem-match=block'], (line) => {
