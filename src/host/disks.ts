@@ -30,6 +30,8 @@ export interface Layout {
   readonly fsUuid: string;
 }
 
+const programDirs = ['/usr/sbin', '/usr/bin', '/sbin', '/bin', '/usr/local/sbin', '/usr/local/bin'];
+
 /** Acts on whole disks, by the distribution's own tools; each in a child with a deadline. */
 export interface Disks {
   /** What is on the device itself, read from it now and not from a database. */
@@ -42,6 +44,8 @@ export interface Disks {
   claim(node: string): Promise<Claim>;
   /** Removes every signature and zeroes both ends. */
   wipe(node: string, size: number): Promise<void>;
+  /** Programs that making this file system needs and the machine does not have. */
+  missing(filesystem: Formattable): string[];
   /** A GPT with one partition over the whole disk; the kernel knows it when this returns. */
   partition(node: string, layout: Layout): Promise<void>;
   format(node: string, layout: Layout): Promise<void>;
@@ -123,6 +127,11 @@ export class SystemDisks implements Disks {
         { timeoutMs: 120_000 },
       );
     }
+  }
+
+  missing(filesystem: Formattable): string[] {
+    const needed = ['wipefs', 'sfdisk', 'partx', `mkfs.${filesystem}`];
+    return needed.filter((name) => !programDirs.some((folder) => this.#files.exists(`${folder}/${name}`)));
   }
 
   async partition(node: string, layout: Layout): Promise<void> {

@@ -56,6 +56,7 @@ export class Provisioner {
     const confirm = disk.serial === '' ? disk.id : disk.serial;
     const label = input.filesystem === 'exfat' && input.label.length > 11;
     const size = disk.device.size;
+    const missing = this.#parts.machine.disks.missing(input.filesystem);
     const wrong = `\`confirm\` is not the serial number of ${describe(disk)}.`;
     const found = `The disk is not blank; found: ${content.join('; ')}.`;
     return [
@@ -63,6 +64,7 @@ export class Provisioner {
       check('idle', used.length === 0, 'disk_in_use', `The disk is at work: ${used.join('; ')}.`),
       check('blank', content.length === 0 || input.wipe, 'disk_not_blank', found),
       check('large enough', size >= smallest, 'impossible', `${size} bytes are too few for a file system.`),
+      check('tools', missing.length === 0, 'impossible', `This machine lacks ${missing.join(', ')}.`),
       check('label fits', !label, 'impossible', 'exfat takes a label of 11 characters at most.'),
     ];
   }

@@ -18,6 +18,7 @@ const idle: Disks = {
   endsAreZero: async () => true,
   claim: async () => ({ release: async () => undefined }),
   wipe: async () => undefined,
+  missing: () => [],
   partition: async () => undefined,
   format: async () => undefined,
   settle: async () => undefined,
