@@ -63,3 +63,10 @@ test('a log that cannot be read costs the progress and nothing else', () => {
   follower.look();
   assert.deepEqual([said, follower.lastLine, follower.step], [[], '', 'waiting for the installer']);
 });
+
+test('the last words of a log tell nobody a secret, also one that is not of this run', () => {
+  const { follower, logFile } = bench();
+  writeFileSync(logFile, 'joining with token: K10abcdef::server:4711\n');
+  follower.look();
+  assert.equal(follower.lastLine, 'joining with token: [redacted]');
+});

@@ -3,6 +3,7 @@ import { afterLogLine, afterProgressLine, begin, describe, type Progress, plain 
 import type { Clock } from '#host/clock.ts';
 import type { Files } from '#host/files.ts';
 import { Tail, type TailAnchor } from '#host/tail.ts';
+import { redact as withoutSecrets } from '#lib/redact.ts';
 
 export interface FollowOptions {
   readonly files: Files;
@@ -46,9 +47,9 @@ export class Follower {
     return this.#options.redact(this.#progress.step);
   }
 
-  /** The last thing that the log says, for the same. */
+  /** The last thing that the log says, for the same. Pods read errors of jobs: what looks like a secret goes, whoever's it is. */
   get lastLine(): string {
-    return this.#options.redact(this.#lastLine);
+    return withoutSecrets(this.#options.redact(this.#lastLine));
   }
 
   /** Reads what is new and reports it when it changes anything. Never throws: an unreadable log costs only the progress. */

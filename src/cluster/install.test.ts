@@ -156,7 +156,7 @@ test('the password that the ancestor prints into its log reaches neither progres
   const bench = installerBench('olares');
   bench.mode('fail-late');
   const run = await runPhases(installDefinition(bench.options), inputFor(bench));
-  assert.match(messageIn(run.error), /Password: \[password\]/);
+  assert.match(messageIn(run.error), /Password: \[redacted\]/);
   assert.ok(bench.log('install.log').includes(password), 'the recording does print it');
   assert.ok(!JSON.stringify([run, messageIn(run.error)]).includes(password));
 });
