@@ -19,6 +19,8 @@ export interface IncomingCall {
   /** The raw request target with its query. */
   readonly target: string;
   readonly header: (name: string) => string | undefined;
+  /** Names of all headers that came, lower case. */
+  readonly headerNames: readonly string[];
   readonly rawBody: Uint8Array;
   readonly params: Readonly<Record<string, unknown>>;
   readonly query: Readonly<Record<string, unknown>>;
@@ -193,7 +195,8 @@ function jobIdOf(data: unknown): string | undefined {
 
 /** Who asks for a dry run where there is none must not get the act instead. */
 function wantsDryRun(spec: OperationSpec, query: Readonly<Record<string, unknown>>): boolean {
-  const value = query['dryRun'];
+  // In any spelling: who meant a dry run must not get the act for a capital letter.
+  const value = Object.entries(query).find(([key]) => key.toLowerCase() === 'dryrun')?.[1];
   if (value === undefined || value === 'false') return false;
   if (value !== 'true') throw fault('invalid_input', 'dryRun is true or false.', { field: 'dryRun' });
   if (spec.method !== 'GET' && spec.dryRun !== true) {

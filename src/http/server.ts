@@ -158,6 +158,7 @@ export class HttpEdge {
       method: request.method,
       target: request.raw.url ?? '',
       header: (name: string) => headerOf(request.raw, name),
+      headerNames: Object.keys(request.raw.headersDistinct),
       rawBody: Buffer.isBuffer(request.body) ? request.body : new Uint8Array(),
       params: wildcardNamed(operation, params),
       query: request.query as Readonly<Record<string, unknown>>,

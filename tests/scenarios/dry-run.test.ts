@@ -75,7 +75,9 @@ test('a dry run in a state that forbids the act says so as a verdict', async () 
 
 test('who asks for a dry run where there is none does not get the act', async () => {
   await using daemon = await startDaemonProcess();
-  const reply = await askAsRoot(daemon, 'DELETE', '/jobs/x?dryRun=true');
-  assert.equal(reply.status, 400);
-  assert.equal(reply.json.error?.['field'], 'dryRun');
+  for (const spelling of ['dryRun=true', 'DryRun=true', 'dryrun=yes', 'dryRun=true&dryRun=true']) {
+    const reply = await askAsRoot(daemon, 'DELETE', `/jobs/x?${spelling}`);
+    assert.equal(reply.status, 400, spelling);
+    assert.equal(reply.json.error?.['field'], 'dryRun', spelling);
+  }
 });

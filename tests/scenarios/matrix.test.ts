@@ -93,6 +93,7 @@ describe('every route × caller class × proof × state', () => {
       method: specOf(operation).method,
       target: specOf(operation).path,
       header: (name) => (name === 'content-type' && body !== '' ? 'application/json' : undefined),
+      headerNames: [],
       rawBody: Buffer.from(body),
       params,
       query: {},

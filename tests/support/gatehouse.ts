@@ -83,6 +83,7 @@ export function request(operation: OperationName, sent: SentRequest = {}): Proof
     method: specOf(operation).method,
     target: sent.target ?? specOf(operation).path,
     header: (name) => headers[name],
+    headerNames: Object.keys(headers),
     rawBody: Buffer.from(text),
     body: sent.body,
     operation,
