@@ -29,10 +29,11 @@ export class SystemNetworkTools {
     const login = authFile === undefined ? ['--no-pass'] : [`--authentication-file=${authFile}`];
     const where = port === undefined ? [] : [`--port=${port}`];
     const address = isIPv6(server) ? [`--ip-address=${server}`] : [];
-    const args = ['--grepable', ...login, ...where, ...address, '--timeout=10', `--list=${server}`];
-    const { stdout, stderr } = await this.#exec.run('smbclient', args, { timeoutMs: 15_000 });
-    // Completely silent success has been seen with a server that hung up: that is no list.
-    if (stdout.trim() === '') throw new Error(`smbclient printed nothing ${stderr.trim()}`.trim());
+    const args = ['--grepable', ...login, ...where, ...address, `--list=${server}`];
+    const { stdout, stderr } = await this.#exec.run('smbclient', args, { timeoutMs: 25_000 });
+    // Every server has at least IPC$: success without any share is a server that hung up, not an empty list.
+    if (!/^\w+\|/m.test(stdout))
+      throw new Error(`timed out: smbclient listed nothing ${stderr.trim()}`.trim());
     return stdout;
   }
 
