@@ -68,6 +68,9 @@ describe('shares of real servers, through the API', { skip: reason ?? false, tim
     const vm = await bootGuest({ prepare: servers });
     await vm.copyIn(await realpath(bundle), '/opt/beosd/beosd.cjs');
     await vm.run(['systemctl', 'start', 'smbd', 'nfs-server'], { timeoutMs: 180_000 });
+    // The first listing makes smbd start its helpers, which takes half a minute under emulation.
+    const listing = ['smbclient', '--grepable', '--no-pass', '--list=127.0.0.1'];
+    await vm.run(listing, { timeoutMs: 180_000, okCodes: [0, 1] });
     node = await startNode(vm);
   });
   after(() => node.vm[Symbol.asyncDispose]());
