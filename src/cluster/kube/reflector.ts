@@ -62,6 +62,7 @@ export class Reflector<T> {
   readonly #options: ReflectorOptions<T>;
   readonly #items = new Map<string, T>();
   readonly #backoff: Backoff;
+  #session: Session | undefined;
   #version: string | undefined;
   #cluster: string | undefined;
   #synced = false;
@@ -98,12 +99,23 @@ export class Reflector<T> {
     while (!signal.aborted) {
       try {
         const session = await this.#options.link.session(signal);
+        this.#meet(session);
         if (!this.#canResume(session)) await this.#list(session, signal);
         await this.#watch(session, signal);
       } catch (error) {
         if (!signal.aborted) await this.#recover(error, signal).catch(() => undefined);
       }
     }
+  }
+
+  /**
+   * A server that has just started forgets positions and ends watches until it has read its definitions: what went wrong
+   * with the one before says nothing about it. How often a new one is met at all is bounded by the link.
+   */
+  #meet(session: Session): void {
+    if (session === this.#session) return;
+    this.#session = session;
+    this.#backoff.reset();
   }
 
   /** Our position means something to this server: same cluster, and its history reaches as far as ours. */
