@@ -7,7 +7,7 @@ import { imagesOfPods, lookAfter, openContainers } from '#daemon/containers.ts';
 import { type Core, type DaemonPorts, openCore } from '#daemon/core.ts';
 import { allHandlers, type HandlerParts } from '#daemon/handlers.ts';
 import { version } from '#daemon/identity.ts';
-import { ownNames } from '#daemon/own-names.ts';
+import { rememberedNames } from '#daemon/own-names.ts';
 import { furnishSandbox } from '#daemon/paths.ts';
 import { clearSocket, socketPath } from '#daemon/socket.ts';
 import { Sources } from '#daemon/sources.ts';
@@ -143,7 +143,7 @@ function openHttp(parts: HandlerParts): HttpEdge {
   });
   return new HttpEdge({
     pipeline,
-    ownNames: () => ownNames(observatory.current.facts, profile.mdns, config.file.hostNames ?? []),
+    ownNames: rememberedNames(() => observatory.current.facts, profile.mdns, config.file.hostNames ?? []),
     statusBody: () => observatory.current.body,
     logInternal,
   });

@@ -13,7 +13,7 @@ export function isOwnAddress(facts: Facts, address: string): boolean {
 }
 
 /** Names that a Host header may carry, lower case: the host's own, with `.local`, the profile's and the configured ones. */
-export function ownNames(
+function ownNames(
   facts: Facts,
   mdns: { readonly hostPrefix: string; readonly hostNames: readonly string[] },
   configured: readonly string[],
@@ -31,4 +31,22 @@ export function ownNames(
     }
   }
   return new Set([...names].map((name) => name.toLowerCase()));
+}
+
+/** {@link ownNames}, made anew only when the facts that it comes from have changed. */
+export function rememberedNames(
+  facts: () => Facts,
+  mdns: Parameters<typeof ownNames>[1],
+  configured: readonly string[],
+): () => ReadonlySet<string> {
+  let last:
+    | { readonly machine: unknown; readonly network: unknown; readonly names: ReadonlySet<string> }
+    | undefined;
+  return () => {
+    const { machine, network } = facts();
+    if (last === undefined || last.machine !== machine || last.network !== network) {
+      last = { machine, network, names: ownNames(facts(), mdns, configured) };
+    }
+    return last.names;
+  };
 }

@@ -17,7 +17,7 @@ import { plainAddress } from '#lib/net.ts';
 
 export interface HttpOptions {
   readonly pipeline: Pick<Pipeline, 'handle'>;
-  /** Names by which this node may be addressed, lower case. */
+  /** Names by which this node may be addressed, lower case; the same set as long as nothing has changed. */
   readonly ownNames: () => ReadonlySet<string>;
   /** The answer to GET /system/status, complete and from memory. */
   readonly statusBody: () => Buffer;
@@ -110,10 +110,23 @@ export class HttpEdge {
   }
 
   #tcpListener(): RequestListener {
+    // Clients ask the same host again and again: what was found good stays good until the names of this node change.
+    let good: { readonly host: string | undefined; readonly names: ReadonlySet<string> } | undefined;
     return (request, response) => {
-      const refused = refusalAtTheEdge(request, this.#options.ownNames());
-      if (refused !== undefined) sendFault(response, refused);
-      else this.#dispatch(request, response);
+      const names = this.#options.ownNames();
+      const { host, origin } = request.headers;
+      const known = good !== undefined && host === good.host && names === good.names;
+      if (known && origin === undefined && request.url?.startsWith('/')) {
+        this.#dispatch(request, response);
+        return;
+      }
+      const refused = refusalAtTheEdge(request, names);
+      if (refused !== undefined) {
+        sendFault(response, refused);
+        return;
+      }
+      if (request.url?.startsWith('/')) good = { host, names };
+      this.#dispatch(request, response);
     };
   }
 
