@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { parse as parseForPatch, patch } from '@decimalturn/toml-patch';
 import { parse } from 'smol-toml';
 import { type HostSettings, type HostsFile, isTable } from '#containerd/hosts-toml.ts';
+import { syntaxProblem } from '#lib/syntax-place.ts';
 
 /** What beosd reads in containerd's configuration. */
 export interface RegistryConfig {
@@ -84,7 +85,8 @@ export function parseConfig(text: string): Table {
   try {
     return parse(text, { integersAsBigInt: true });
   } catch (error) {
-    throw new ConfigRefused('the configuration is not TOML', { cause: error });
+    // No cause: the parser's error quotes the lines around, and credentials may stand there.
+    throw new ConfigRefused(`the configuration is ${syntaxProblem(error, 'TOML')}`);
   }
 }
 
@@ -137,7 +139,7 @@ function patched(text: string, plugin: string, certsDir: string): string {
     return patch(text, target);
   } catch (error) {
     if (error instanceof ConfigRefused) throw error;
-    throw new ConfigRefused('the configuration cannot be edited without rewriting it', { cause: error });
+    throw new ConfigRefused('the configuration cannot be edited without rewriting it');
   }
 }
 

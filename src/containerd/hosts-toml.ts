@@ -1,4 +1,5 @@
 import { parse, stringify } from 'smol-toml';
+import { syntaxProblem } from '#lib/syntax-place.ts';
 
 /** Everything that a `hosts.toml` says about one endpoint (or about the server), in containerd's own keys. */
 export type HostSettings = Readonly<Record<string, unknown>>;
@@ -21,13 +22,21 @@ export const emptyHostsFile: HostsFile = { server: {}, endpoints: [] };
 const note =
   '# Written by beosd: PUT /containerd/registry/mirrors. The first endpoint is tried first, the registry itself last.\n';
 
-/** Throws smol-toml's error, with line and column, when the text is no TOML. */
+/** Throws an error with line and column, and nothing of the text (headers may be credentials), when it is no TOML. */
 export function parseHostsFile(text: string): HostsFile {
-  const { host, ...server } = parse(text, { integersAsBigInt: true });
+  const { host, ...server } = parsed(text);
   const endpoints = isTable(host)
     ? Object.entries(host).map(([url, settings]) => ({ url, settings: isTable(settings) ? settings : {} }))
     : [];
   return { server, endpoints };
+}
+
+function parsed(text: string): Record<string, unknown> {
+  try {
+    return parse(text, { integersAsBigInt: true });
+  } catch (error) {
+    throw new Error(syntaxProblem(error, 'TOML'));
+  }
 }
 
 export function renderHostsFile(file: HostsFile): string {

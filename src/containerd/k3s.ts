@@ -1,14 +1,15 @@
 import { parse } from 'yaml';
 import { hostOf, withScheme } from '#containerd/config-toml.ts';
 import { type HostSettings, type HostsFile, isTable } from '#containerd/hosts-toml.ts';
+import { syntaxProblem } from '#lib/syntax-place.ts';
 
 /**
  * Mirrors of k3s' `registries.yaml` (docs.k3s.io/installation/private-registry): `mirrors` with their endpoints,
- * `configs` with the TLS of a host. Credentials in it are not read. Throws yaml's error when it is none.
+ * `configs` with the TLS of a host. Credentials in it are not read, and no error quotes them.
  */
 export function k3sMirrors(text: string): Map<string, HostsFile> {
   const found = new Map<string, HostsFile>();
-  const document: unknown = parse(text);
+  const document = parsed(text);
   if (!isTable(document) || !isTable(document['mirrors'])) return found;
   const configs = isTable(document['configs']) ? document['configs'] : {};
   for (const [name, mirror] of Object.entries(document['mirrors'])) {
@@ -19,6 +20,15 @@ export function k3sMirrors(text: string): Map<string, HostsFile> {
     found.set(name === '*' ? '_default' : name, { server: {}, endpoints });
   }
   return found;
+}
+
+function parsed(text: string): unknown {
+  try {
+    // Its warnings quote the text too, and would go to the log of the process.
+    return parse(text, { logLevel: 'error' });
+  } catch (error) {
+    throw new Error(syntaxProblem(error, 'YAML')); // no cause: that one quotes the lines around
+  }
 }
 
 function tlsOf(configs: Record<string, unknown>, host: string): HostSettings {

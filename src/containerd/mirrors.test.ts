@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { inspect } from 'node:util';
 import { parse as parseToml } from 'smol-toml';
 import { fault } from '#api/errors.ts';
 import { endpointUrl } from '#containerd/mirrors.ts';
+import { causeChain } from '#lib/fault.ts';
 import { mirrorsIn } from '../../tests/support/fake-containerd.ts';
 
 const registryTable = '[plugins."io.containerd.grpc.v1.cri".registry]';
@@ -284,5 +286,27 @@ test('endpoints are http or https URLs of a host, without anything that hides so
     `https://${'a'.repeat(3000)}`,
   ]) {
     assert.equal(endpointUrl(url), undefined, url.slice(0, 40));
+  }
+});
+
+test('no error quotes a configuration: credentials may stand beside the fault', async () => {
+  const { store, place } = ready();
+  const secret = 's3cret';
+  const places = [
+    [place.configFile, `version = 2\n[a.auth]\npassword = "${secret}" more\n`],
+    [place.registriesYaml, `mirrors: {}\nconfigs:\n  h:\n    auth:\n      password: "${secret}" more\n`],
+    [join(place.certsDir, 'quay.io', 'hosts.toml'), `[header]\nauthorization = "${secret}" more\n`],
+  ] as const;
+  for (const [path, broken] of places) {
+    const before = existsSync(path) ? readFileSync(path, 'utf8') : '';
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, broken);
+    const said = await store.list().then(
+      (list) => JSON.stringify(list),
+      (error: unknown) => `${inspect(error)} ${causeChain(error)}`,
+    );
+    assert.match(said, /line \d+, column \d+/, path);
+    assert.ok(!said.includes(secret), said);
+    writeFileSync(path, before);
   }
 });

@@ -3,6 +3,7 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { inspect } from 'node:util';
 import { loadKubeConfig } from '#cluster/kube/kubeconfig.ts';
 import { Files } from '#host/files.ts';
 
@@ -75,4 +76,17 @@ test('half a file is told as such', async () => {
   await assert.rejects(loadKubeConfig(new Files(), [path]), /not YAML|not a kubeconfig|no entry/);
   writeFileSync(path, 'current-context: here\n');
   await assert.rejects(loadKubeConfig(new Files(), [path]), /no entry "here" in contexts/);
+});
+
+test('nothing of a broken kubeconfig is quoted, neither in the error nor in a warning', async (t) => {
+  const path = join(folder(), 'config');
+  const warned = t.mock.method(process, 'emitWarning', () => undefined);
+  for (const text of ['a: 1\ntoken: "s3cret" more\n', 'token: *s3cret\n', 'token: !!odd s3cret\n']) {
+    writeFileSync(path, text);
+    await assert.rejects(loadKubeConfig(new Files(), [path]), (error: unknown) => {
+      assert.ok(!inspect(error).includes('s3cret'), inspect(error));
+      return true;
+    });
+  }
+  assert.equal(warned.mock.callCount(), 0);
 });

@@ -1,7 +1,8 @@
 import { dirname, isAbsolute, join } from 'node:path';
 import type { Files } from '#host/files.ts';
-import { Fault, messageOf } from '#lib/fault.ts';
+import { Fault } from '#lib/fault.ts';
 import { isLoopback } from '#lib/net.ts';
+import { syntaxProblem } from '#lib/syntax-place.ts';
 
 /** Where the API server is and how to prove ourselves: what a kubeconfig says, with files read in. */
 export interface KubeConfig {
@@ -66,10 +67,11 @@ async function parseYaml(path: string, text: string): Promise<Section> {
   // Loaded when first needed: a node without a cluster never pays for it.
   const { parse } = await import('yaml');
   try {
-    const document: unknown = parse(text);
+    // Its warnings quote the text, and would go to the log of the process.
+    const document: unknown = parse(text, { logLevel: 'error' });
     if (isSection(document)) return document;
   } catch (cause) {
-    throw new KubeConfigFault(path, `not YAML: ${messageOf(cause).split('\n')[0]}`);
+    throw new KubeConfigFault(path, syntaxProblem(cause, 'YAML'));
   }
   throw new KubeConfigFault(path, 'not a kubeconfig');
 }
