@@ -226,6 +226,8 @@ function localPod(pod: RawObject): LocalPod {
     [status['podIP'], ...listOf(status['podIPs']).map((each) => each['ip'])].map(textOf),
   );
   addresses.delete('');
+  // One that is over keeps its address in the API, while the network has given it to another.
+  if (status['phase'] === 'Succeeded' || status['phase'] === 'Failed') addresses.clear();
   const containers = ['initContainers', 'containers', 'ephemeralContainers'].flatMap((key) =>
     listOf(spec[key]),
   );

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { fault } from '#api/errors.ts';
-import type { KubeRequest } from '#cluster/kube/connection.ts';
+import { type KubeRequest, KubeStatusError } from '#cluster/kube/connection.ts';
 import type { LocalPod } from '#cluster/kube/objects.ts';
 import { type WorkloadOptions, Workloads } from '#cluster/kube/workloads.ts';
 import { FakeClock } from '#host/fake/clock.ts';
@@ -21,6 +21,7 @@ function scene(options: Partial<WorkloadOptions> = {}) {
     asked: 0,
     age: 0,
     down: false,
+    answer: undefined as Error | undefined,
     uid: 'uid-1' as string | undefined,
     hold: undefined as Promise<void> | undefined,
   };
@@ -40,6 +41,7 @@ function scene(options: Partial<WorkloadOptions> = {}) {
     request: async ({ body }: KubeRequest) => {
       state.asked++;
       await state.hold;
+      if (state.answer) throw state.answer;
       if (state.down) throw fault('cluster_unavailable', 'down');
       const { spec } = body as { spec: { token: string; audiences: string[] } };
       assert.deepEqual(spec.audiences, ['beosd']);
@@ -211,6 +213,40 @@ describe('a token', () => {
     await assert.rejects(workloads.byToken(kept, signal), { code: 'cluster_unavailable' });
   });
 
+  test('cannot be told when the API server answers that it cannot: 503, not a fault of ours', async () => {
+    for (const status of [429, 500, 403]) {
+      const { workloads, good, state } = scene();
+      state.answer = new KubeStatusError(status, 'overloaded');
+      await assert.rejects(workloads.byToken(good(), signal), { code: 'cluster_unavailable' });
+    }
+  });
+
+  test('a stream of forged ones does not push out what was proved', async () => {
+    const { workloads, good, reviews, state } = scene();
+    const proved = good();
+    assert.ok(await workloads.byToken(proved, signal));
+    for (let count = 0; count < 600; count++) {
+      const forged = good(`os-${count}`);
+      reviews.delete(forged);
+      assert.equal(await workloads.byToken(forged, signal), undefined);
+    }
+    assert.ok(workloads.size <= 1024);
+    state.down = true;
+    assert.ok(await workloads.byToken(proved, signal), 'still kept');
+  });
+
+  test('of a pod that came back under its name counts, however long others are checked', async () => {
+    const { workloads, good, gone, state } = scene();
+    const release = Promise.withResolvers<void>();
+    state.hold = release.promise;
+    const held = workloads.byToken(good('os-held'), signal);
+    gone('os-framework/files-0');
+    state.hold = undefined;
+    assert.ok(await workloads.byToken(good(), signal), 'asked after the old one had gone');
+    release.resolve();
+    assert.ok(await held);
+  });
+
   test('is checked beside at most seven others, and many callers with one token make one question', async () => {
     const { workloads, good, state } = scene();
     const release = Promise.withResolvers<void>();
@@ -273,6 +309,13 @@ describe('an address', () => {
     pod('new', { namespace: 'user-space-alice' });
     pod('third', { namespace: 'user-space-bob' });
     assert.equal(await ask(workloads), undefined, 'two that stay: nobody can tell');
+  });
+
+  test("whose new holder does not run yet is nobody's: its init containers call already", async () => {
+    const { workloads, pod } = scene();
+    pod('old', { terminating: true });
+    pod('new', { namespace: 'default', running: false });
+    assert.equal(await ask(workloads), undefined);
   });
 
   test('that comes over the LAN proves nothing', async () => {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { fault } from '#api/errors.ts';
 import { type OperationName, specOf } from '#api/operations.ts';
-import type { KubeRequest } from '#cluster/kube/connection.ts';
+import { type KubeRequest, KubeStatusError } from '#cluster/kube/connection.ts';
 import { matchesAny } from '#cluster/kube/names.ts';
 import type { LocalPod } from '#cluster/kube/objects.ts';
 import { asObject, type RawObject, textOf } from '#cluster/kube/raw.ts';
@@ -49,7 +49,7 @@ const mostReviews = 8;
 const reviewDeadlineMs = 5000;
 
 interface Kept {
-  readonly workload: ProvedWorkload | undefined;
+  readonly workload: ProvedWorkload;
   /** Monotonic ms. */
   readonly until: number;
   /** `namespace/name` of the pod that the token is bound to. */
@@ -66,10 +66,11 @@ interface Kept {
 export class Workloads {
   readonly #options: WorkloadOptions;
   readonly #kept = new Map<string, Kept>();
+  /** Token → monotonic ms until which it is not asked about again. Apart, for forged ones cost nothing to make. */
+  readonly #refused = new Map<string, number>();
   readonly #flights = new SingleFlight<ProvedWorkload | undefined>();
-  /** Pods that went while a review was under way. */
-  readonly #goneMeanwhile = new Set<string>();
-  #reviews = 0;
+  /** For each review under way: the pods that went meanwhile. */
+  readonly #reviews = new Set<Set<string>>();
 
   constructor(options: WorkloadOptions) {
     this.#options = options;
@@ -78,7 +79,7 @@ export class Workloads {
 
   /** Answers that are kept now. */
   get size(): number {
-    return this.#kept.size;
+    return this.#kept.size + this.#refused.size;
   }
 
   /**
@@ -90,8 +91,11 @@ export class Workloads {
     if (claims === undefined) return undefined;
     const id = createHash('sha256').update(token).digest('base64');
     const kept = this.#kept.get(id);
-    if (kept !== undefined && kept.until > this.#options.clock.monotonic()) return kept.workload;
+    const now = this.#options.clock.monotonic();
+    if (kept !== undefined && kept.until > now) return kept.workload;
+    if ((this.#refused.get(id) ?? now) > now) return undefined;
     this.#kept.delete(id);
+    this.#refused.delete(id);
     // Not tied to one request: others may wait for the same answer, and the deadline bounds it.
     return this.#flights.run(id, () => this.#review(id, token, claims));
   }
@@ -110,12 +114,13 @@ export class Workloads {
     if (!addressProof || specOf(operation).origin !== 'specified' || source.localPodsAge > keptMs)
       return undefined;
     const holders = [...source.localPods.values()].filter(
-      (pod) => pod.running && !pod.hostNetwork && pod.addresses.includes(address),
+      (pod) => !pod.hostNetwork && pod.addresses.includes(address),
     );
-    // An address is given on before the API forgets who had it: then the pod that stays is meant.
+    // An address is given on before the API forgets who had it: then the pod that stays is meant, and one whose init
+    // containers are still at work holds it already.
     const staying = holders.filter((pod) => !pod.terminating);
     const [pod, second] = staying.length > 0 ? staying : holders;
-    if (pod === undefined || second !== undefined) return undefined;
+    if (pod === undefined || second !== undefined || !pod.running) return undefined;
     if (!matchesAny(pod.namespace, trustedNamespaces) || comesFromLan(address)) return undefined;
     return { namespace: pod.namespace, serviceAccount: pod.serviceAccount, pod: pod.name };
   }
@@ -132,10 +137,11 @@ export class Workloads {
   }
 
   async #review(id: string, token: string, claims: Claims): Promise<ProvedWorkload | undefined> {
-    if (this.#reviews >= mostReviews) {
+    if (this.#reviews.size >= mostReviews) {
       throw fault('too_many_requests', 'Too many tokens are being checked.', { retryAfter: 1 });
     }
-    this.#reviews++;
+    const gone = new Set<string>();
+    this.#reviews.add(gone);
     try {
       const answer = await this.#options.source.request({
         method: 'POST',
@@ -148,18 +154,21 @@ export class Workloads {
         deadlineMs: reviewDeadlineMs,
       });
       const found = verdict(asObject(asObject(answer)?.['status']) ?? {}, claims);
-      const proved = found !== undefined && this.#isThere(found) ? found : undefined;
+      const proved = found !== undefined && this.#isThere(found, gone) ? found : undefined;
       this.#keep(id, proved, claims);
       return proved?.workload;
+    } catch (error) {
+      if (!(error instanceof KubeStatusError)) throw error;
+      throw fault('cluster_unavailable', `The token cannot be checked: ${error.message}.`, { cause: error });
     } finally {
-      if (--this.#reviews === 0) this.#goneMeanwhile.clear();
+      this.#reviews.delete(gone);
     }
   }
 
   /** The API server itself remembers tokens for 10 s after their pod has gone; the watch knows at once. */
-  #isThere({ podKey, podUid }: Proved): boolean {
+  #isThere({ podKey, podUid }: Proved, gone: ReadonlySet<string>): boolean {
     if (podKey === undefined) return true;
-    if (this.#goneMeanwhile.has(podKey)) return false;
+    if (gone.has(podKey)) return false;
     const { source } = this.#options;
     return !source.podsKnown || source.podUid(podKey) === podUid;
   }
@@ -167,14 +176,13 @@ export class Workloads {
   #keep(id: string, proved: Proved | undefined, claims: Claims): void {
     const { clock } = this.#options;
     const left = claims.expiresAt - clock.now();
-    const until = clock.monotonic() + Math.min(proved === undefined ? refusedMs : keptMs, left);
-    this.#kept.set(id, { workload: proved?.workload, until, pod: proved?.podKey });
-    const [oldest] = this.#kept.keys();
-    if (this.#kept.size > mostKept && oldest !== undefined) this.#kept.delete(oldest);
+    const until = (ms: number) => clock.monotonic() + Math.min(ms, left);
+    if (proved === undefined) addBounded(this.#refused, id, until(refusedMs));
+    else addBounded(this.#kept, id, { workload: proved.workload, until: until(keptMs), pod: proved.podKey });
   }
 
   #drop(pod: string): void {
-    if (this.#reviews > 0) this.#goneMeanwhile.add(pod);
+    for (const gone of this.#reviews) gone.add(pod);
     for (const [id, kept] of this.#kept) if (kept.pod === pod) this.#kept.delete(id);
   }
 }
@@ -190,6 +198,13 @@ interface Proved {
   readonly workload: ProvedWorkload;
   readonly podKey: string | undefined;
   readonly podUid: string | undefined;
+}
+
+/** Adds an entry; beyond {@link mostKept} the oldest goes. */
+function addBounded<T>(map: Map<string, T>, key: string, value: T): void {
+  map.set(key, value);
+  const [oldest] = map.keys();
+  if (map.size > mostKept && oldest !== undefined) map.delete(oldest);
 }
 
 function decode(token: string): Claims | undefined {
