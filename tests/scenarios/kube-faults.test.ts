@@ -66,6 +66,27 @@ test('cut connections resume where they broke off, without a new list', async ()
   assert.equal(fake.requests.length - before, resources + 1);
 });
 
+test('the pods of this node grow old while their own watch is broken, whatever else the server says', async () => {
+  const { fake, world, followed } = await scene();
+  const { watch } = followed;
+  const isOurs = (path: string) => path.includes('nodeName');
+  await eventually('the watch', () => watch.localPodsAge === 0);
+  fake.misbehave = ({ path }) => (isOurs(path) ? { kind: 'status', status: 500 } : undefined);
+  fake.endWatches('pods');
+  await eventually('the end of the watch', () => watch.localPodsAge > 0);
+  const broke = performance.now();
+  const asked = fake.requests.length;
+  await eventually('three more tries', () => fake.requests.slice(asked).filter(isOurs).length >= 3);
+  await world.system(testNames, '1.12.9');
+  await eventually('news of something else', () => {
+    const { cluster } = watch.report;
+    return cluster.known && cluster.value.version === '1.12.9';
+  });
+  assert.ok(watch.localPodsAge >= performance.now() - broke - 1, `${watch.localPodsAge} ms old`);
+  fake.misbehave = () => undefined;
+  await eventually('the watch again', () => watch.localPodsAge === 0);
+});
+
 test('a server that is away is asked for a few times a second, and found again within 5 s', async () => {
   const { fake, world, followed } = await scene();
   const { port } = fake;

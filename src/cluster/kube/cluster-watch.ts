@@ -136,9 +136,7 @@ export class ClusterWatch {
 
   /** ms since {@link localPods} was last known to be what the server says; 0 while it follows. */
   get localPodsAge(): number {
-    const local = this.#local?.reflector;
-    if (this.link.status === 'connected' && local?.synced && local.problem === undefined) return 0;
-    return this.#options.clock.monotonic() - (this.link.heardAt ?? Number.NEGATIVE_INFINITY);
+    return this.#local?.reflector.age ?? Number.POSITIVE_INFINITY;
   }
 
   get certificates(): Iterable<CertificateRecord> {

@@ -68,6 +68,9 @@ export class Reflector<T> {
   #synced = false;
   #problem: string | undefined;
   #lists = 0;
+  #following = false;
+  /** Monotonic ms when the copy was last known to be what the server says; undefined: never. */
+  #followedAt: number | undefined;
 
   constructor(options: ReflectorOptions<T>) {
     this.#options = options;
@@ -92,6 +95,16 @@ export class Reflector<T> {
   /** Full lists made so far. */
   get lists(): number {
     return this.#lists;
+  }
+
+  /**
+   * ms since the copy was last known to be what the server says: 0 while a watch is open, never 0 otherwise. Other
+   * traffic on the connection says nothing of this collection.
+   */
+  get age(): number {
+    if (this.#following) return 0;
+    if (this.#followedAt === undefined) return Number.POSITIVE_INFINITY;
+    return Math.max(1, this.#options.clock.monotonic() - this.#followedAt);
   }
 
   /** Runs until aborted. */
@@ -141,6 +154,7 @@ export class Reflector<T> {
   /** Reads the whole collection in pages into a new copy, then takes over the differences in one go. */
   async #list(session: Session, signal: AbortSignal): Promise<void> {
     this.#lists++;
+    const began = this.#options.clock.monotonic();
     const fresh = new Map<string, T>();
     let token = '';
     let version: string | undefined;
@@ -156,6 +170,7 @@ export class Reflector<T> {
     } while (token !== '');
     this.#cluster = session.cluster;
     this.#replace(fresh, version);
+    this.#followedAt = began;
   }
 
   #collect(item: unknown, into: Map<string, T>): void {
@@ -206,8 +221,19 @@ export class Reflector<T> {
       settled();
       this.#event(value);
     });
-    const onOpen = () => this.#setProblem(undefined);
-    await session.connection.stream({ path, signal, onOpen }, (chunk) => lines.push(chunk));
+    const onOpen = () => {
+      this.#following = true;
+      this.#setProblem(undefined);
+    };
+    try {
+      await session.connection.stream({ path, signal, onOpen }, (chunk) => lines.push(chunk));
+    } finally {
+      // One that breaks as soon as it is open has brought nothing.
+      if (this.#following && clock.monotonic() - began > shortWatchMs) {
+        this.#followedAt = session.connection.heardAt;
+      }
+      this.#following = false;
+    }
     settled();
     if (this.#backoff.failures > 0 || clock.monotonic() - began <= shortWatchMs) {
       throw new EndedEarly('the watch ended at once');
