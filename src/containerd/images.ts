@@ -50,21 +50,23 @@ export class ImageManager {
     return planPrune(await this.#facts(), { graceMs: this.#deps.graceMs, freeBytes });
   }
 
-  /** Removes what the plan says. An image that has come into use since then stays. */
+  /** Removes what the plan says. An image that has come into use, or got another name or pin, since then stays. */
   async prune(freeBytes: number | undefined): Promise<Pruned> {
     return await this.#lock.run(async () => {
       const { remove } = await this.plan(freeBytes);
       const removed: RuntimeImage[] = [];
       const failed: { id: string; reason: string }[] = [];
-      for (const { image } of remove) {
+      for (const {
+        image: { id },
+      } of remove) {
         try {
-          const [reason] = (await this.#protection()).reasons(image);
-          if (reason !== undefined) continue;
-          await this.#deps.runtime.removeImage(image.id);
+          const image = await this.#stillToGo(id);
+          if (image === undefined) continue;
+          await this.#deps.runtime.removeImage(id);
           removed.push(image);
         } catch (error) {
           if (removed.length === 0) throw error;
-          failed.push({ id: image.id, reason: causeChain(error) });
+          failed.push({ id, reason: causeChain(error) });
         }
       }
       return { removed, failed };
@@ -95,6 +97,14 @@ export class ImageManager {
       await this.#deps.runtime.removeImage(image.id);
       return image;
     });
+  }
+
+  /** The image as it is now, when a plan made now would remove it. */
+  async #stillToGo(id: string): Promise<RuntimeImage | undefined> {
+    const facts = await this.#facts();
+    const images = facts.images.filter((each) => each.id === id);
+    const { remove } = planPrune({ ...facts, images }, { graceMs: this.#deps.graceMs, freeBytes: undefined });
+    return remove[0]?.image;
   }
 
   async #facts(): Promise<PruneFacts> {

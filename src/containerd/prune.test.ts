@@ -254,6 +254,35 @@ test('an image that a pod begins to use during the run stays', async () => {
   );
 });
 
+test('an image that got a name, a pin or a newer record during the run stays', async () => {
+  const change: ((runtime: MemoryRuntime, records: ImageRecord[]) => void)[] = [
+    (runtime) => {
+      runtime.images_ = runtime.images_.map((each) => ({
+        ...each,
+        tags: [...each.tags, 'ghcr.io/late/app:1'],
+      }));
+    },
+    (runtime) => {
+      runtime.images_ = runtime.images_.map((each) => ({ ...each, pinned: true }));
+    },
+    (_runtime, records) => {
+      records.push(old(2, 0));
+    },
+  ];
+  for (const late of change) {
+    const runtime = new MemoryRuntime([plain(1), plain(2)]);
+    const records = [old(1, 9e6), old(2, 8e6)];
+    const references = ['ghcr.io/late/app:1'];
+    const manager = open(runtime, { ...nothing, references, records });
+    runtime.beforeRemoval = () => late(runtime, records);
+    const { removed } = await manager.prune(undefined);
+    assert.deepEqual(
+      removed.map(({ id }) => id),
+      [idOf(1)],
+    );
+  }
+});
+
 test('while it is not known what pods need, nothing goes: neither by prune nor by name', async () => {
   const facts: Observed<readonly string[]>[] = [
     unknown('kubernetes', now, 'the API does not answer'),
