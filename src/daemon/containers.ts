@@ -48,26 +48,34 @@ export function lookAfter(containers: ContainerdService, { stopping, onError }: 
 }
 
 /** Everything that must not be removed because somebody will ask for it. One unknown part makes the whole unknown. */
-function protectedReferences(
+export function protectedReferences(
   { podImages, upgradeImages }: NeededImages,
-  facts: Facts,
+  facts: Pick<Facts, 'clusterLink' | 'install'>,
   now: number,
 ): Observed<readonly string[]> {
   const pods = facts.clusterLink === 'no-kubeconfig' ? podsWithoutCluster(facts, now) : podImages();
-  const target = facts.install.known ? facts.install.value.upgradeTarget : undefined;
-  const upgrade =
-    target === undefined
-      ? known([], 'install-files', now)
-      : (upgradeImages?.() ??
-        unknown('upgrade', now, `the images of the recorded upgrade to ${target.version} are not known`));
+  const upgrade = imagesOfUpgrade(facts.install, upgradeImages, now);
   if (!pods.known || !upgrade.known) return pods.known ? upgrade : pods;
   const stale = pods.stale ?? upgrade.stale;
   const both = known([...pods.value, ...upgrade.value], 'pods and upgrade', now);
   return stale === undefined ? both : { ...both, stale };
 }
 
+/** The files that record an upgrade also tell whether anything is installed: while they cannot be read, nothing is known. */
+function imagesOfUpgrade(
+  install: Facts['install'],
+  upgradeImages: NeededImages['upgradeImages'],
+  now: number,
+): Observed<readonly string[]> {
+  if (!install.known) return install;
+  const { upgradeTarget: target } = install.value;
+  if (target === undefined) return { ...install, value: [] };
+  const reason = `the images of the recorded upgrade to ${target.version} are not known`;
+  return upgradeImages?.() ?? unknown('upgrade', now, reason);
+}
+
 /** Without a cluster in sight it is only certain that there are no pods where nothing is installed. */
-function podsWithoutCluster(facts: Facts, now: number): Observed<readonly string[]> {
+function podsWithoutCluster(facts: Pick<Facts, 'install'>, now: number): Observed<readonly string[]> {
   if (isInstalled(facts) === false) return known([], 'install-files', now);
   return unknown('pods', now, 'no cluster tells the pods of this node');
 }
@@ -87,6 +95,6 @@ export function imagesOfPods(
 }
 
 /** undefined: not known. */
-function isInstalled({ install }: Facts): boolean | undefined {
+function isInstalled({ install }: Pick<Facts, 'install'>): boolean | undefined {
   return install.known ? install.value.installed !== undefined || install.value.engineRunning : undefined;
 }
