@@ -15,6 +15,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { fault } from '#api/errors.ts';
 import { readRegistryConfig, switchToCertsDir } from '#containerd/config-toml.ts';
 import { storedJournal } from '#containerd/journal.ts';
 import { KeyValues } from '#store/kv.ts';
@@ -188,6 +189,45 @@ test('recovery after a crash rolls back when the runtime does not come up', asyn
   made.fake.accepts = (config) => config === old;
   await assert.rejects(made.store.recover(), { code: 'runtime_rolled_back' });
   assert.equal(readFileSync(made.place.configFile, 'utf8'), old);
+  assert.equal(made.journal.mark, undefined);
+});
+
+test('a crash after the old file was put back, before the restart: the runtime gets it at the next start', async () => {
+  for (const existed of [true, false]) {
+    const made = machine(existed ? old : undefined);
+    if (existed) writeFileSync(`${made.place.configFile}.beosd-backup`, old);
+    else rmSync(made.place.configFile, { force: true });
+    made.journal.set({ existed });
+    made.fake.loaded = 'the edit that it did not take';
+    made.fake.accepts = (config) => config === (existed ? old : undefined);
+    await made.store.recover();
+    assert.equal(made.fake.restarts, 1);
+    assert.equal(made.fake.loaded, existed ? old : undefined);
+    assert.equal(made.journal.mark, undefined);
+  }
+});
+
+test('recovery where the runtime may not be restarted leaves file and mark to one that may', async () => {
+  const made = machine();
+  const edited = switchToCertsDir(old, made.place.certsDir);
+  writeFileSync(`${made.place.configFile}.beosd-backup`, old);
+  writeFileSync(made.place.configFile, edited);
+  made.journal.set({ existed: true });
+  made.fake.refusal = fault('sandbox', 'not here');
+  await assert.rejects(made.store.recover(), { code: 'sandbox' });
+  assert.equal(made.fake.restarts, 0);
+  assert.equal(readFileSync(made.place.configFile, 'utf8'), edited);
+  assert.deepEqual(made.journal.mark, { existed: true });
+});
+
+test('a crash before the edit: a runtime that answers is not restarted', async () => {
+  const made = machine();
+  writeFileSync(`${made.place.configFile}.beosd-backup`, old);
+  made.journal.set({ existed: true });
+  made.fake.loaded = old;
+  made.fake.accepts = (config) => config === old;
+  await made.store.recover();
+  assert.equal(made.fake.restarts, 0);
   assert.equal(made.journal.mark, undefined);
 });
 

@@ -137,8 +137,13 @@ export class ConfigSwitch {
     if (mark === undefined) return;
     const backup = mark.existed ? this.#deps.files.readText(backupOf(configFile)) : undefined;
     const current = this.#readText(configFile);
-    if (current === backup || (mark.existed && backup === undefined)) {
-      this.#deps.journal.clear(); // the crash came before the edit: nothing has changed
+    if (mark.existed && backup === undefined) {
+      this.#deps.journal.clear(); // the crash came before the backup, let alone the edit
+      return;
+    }
+    await this.#deps.unit.check(); // the mark may have been left by a daemon that was allowed more
+    if (current === backup) {
+      await this.#restartUnlessItAnswers();
       return;
     }
     await this.#restartOrRollBack(configFile, backup);
@@ -244,6 +249,21 @@ export class ConfigSwitch {
       'runtime_rolled_back',
       `The runtime did not answer with config_path set (${trouble}); ${configFile} is as it was. ${end}`,
     );
+  }
+
+  /**
+   * The old bytes stand: the crash came before the edit, or after they were put back and before the runtime, which
+   * had failed with the new ones, was started with them.
+   */
+  async #restartUnlessItAnswers(): Promise<void> {
+    const trouble = (await this.#awaitAnswer()) === undefined ? undefined : await this.#restart();
+    this.#deps.journal.clear();
+    if (trouble !== undefined) {
+      throw fault(
+        'runtime_rolled_back',
+        `The runtime does not answer with its old configuration: ${trouble}`,
+      );
+    }
   }
 
   /** undefined: it answers. */
