@@ -22,8 +22,11 @@ function routes() {
   writeFileSync(made.place.configFile, `version = 2\n${table}\nconfig_path = "${made.place.certsDir}"\n`);
   const probed: { url: string; options: ProbeOptions }[] = [];
   const dead = new Set<string>();
+  /** What others do while an endpoint is being asked. */
+  const meanwhile: { work?: () => Promise<unknown> } = {};
   const probe: Probe = async (endpoint, options) => {
     probed.push({ url: endpoint, options });
+    await meanwhile.work?.();
     const reachable = !dead.has(endpoint);
     return { endpoint, reachable, reason: reachable ? 'answers' : 'ECONNREFUSED' };
   };
@@ -58,7 +61,7 @@ function routes() {
       },
       { caller, dryRun: more.dryRun ?? false, signal: new AbortController().signal, requestId: 't' },
     );
-  return { ...made, handlers, probed, dead, put };
+  return { ...made, handlers, probed, dead, meanwhile, put };
 }
 
 test('only the owner makes the node trust a mirror that TLS does not vouch for', async () => {
@@ -93,6 +96,18 @@ test('what the owner has trusted a workload may keep and sort, not extend', asyn
     ],
   );
   await assert.rejects(put(workload, { endpoint: ['http://other'] }), { code: 'forbidden' });
+});
+
+test('what the owner takes back while a workload is asking is not put back by it', async () => {
+  const { put, store, meanwhile } = routes();
+  await put(owner, { endpoint: ['http://nas:5000'] });
+  meanwhile.work = () => store.put('docker.io', { endpoints: ['https://m'] });
+  await assert.rejects(put(workload, { endpoint: ['http://nas:5000'] }), { code: 'forbidden' });
+  const mirror = await store.get('docker.io');
+  assert.deepEqual(
+    mirror?.file.endpoints.map(({ url }) => url),
+    ['https://m'],
+  );
 });
 
 test('an endpoint that does not answer is a warning, or a refusal when asked for', async () => {

@@ -65,7 +65,10 @@ function mirrorHandlers({
       if (required && warnings.length > 0) {
         throw fault('mirror_unreachable', warnings.join('; '), { field: 'endpoint', data: { probes } });
       }
-      const mirror = await store.put(registry, change);
+      // The probes took a while: what the owner has trusted may have changed since.
+      const mirror = await store.put(registry, change, (before) =>
+        checkTrust(body, change.endpoints, before, call.caller),
+      );
       publish({ registry, change: 'mirror-set' });
       return { data: { ...toWire(mirror), probes, warnings } };
     },
@@ -162,6 +165,22 @@ async function checkedChange(body: WantedMirror, before: Mirror | undefined, cal
     throw fault('invalid_input', 'An endpoint is listed twice.', { field: 'endpoint' });
   }
   checkCa(body.ca ?? '');
+  checkTrust(body, endpoints, before, caller);
+  return {
+    endpoints,
+    ...(body.skipVerify === undefined ? {} : { skipVerify: body.skipVerify }),
+    ...(body.override_path === undefined ? {} : { overridePath: body.override_path }),
+    ...(body.ca === undefined ? {} : { ca: body.ca }),
+  };
+}
+
+/** Throws `forbidden` when somebody but the owner asks for more trust than `before` has. */
+function checkTrust(
+  body: WantedMirror,
+  endpoints: readonly string[],
+  before: Mirror | undefined,
+  caller: Caller,
+): void {
   const mayTrust = caller.class === 'owner' || caller.class === 'root';
   const known = new Set(before?.file.endpoints.map(({ url }) => url.replace(/\/+$/, '')));
   const plain = endpoints.find((url) => url.startsWith('http:') && !known.has(url));
@@ -169,12 +188,6 @@ async function checkedChange(body: WantedMirror, before: Mirror | undefined, cal
     const what = plain ?? (body.skipVerify === true ? 'skipVerify' : 'a CA of its own');
     throw fault('forbidden', `Only the owner may set ${what}: it decides whom the node trusts.`);
   }
-  return {
-    endpoints,
-    ...(body.skipVerify === undefined ? {} : { skipVerify: body.skipVerify }),
-    ...(body.override_path === undefined ? {} : { overridePath: body.override_path }),
-    ...(body.ca === undefined ? {} : { ca: body.ca }),
-  };
 }
 
 /** The probe asks as containerd will: with what the request says, else with what the endpoint has already. */

@@ -262,6 +262,18 @@ test("k3s' registries.yaml is served, and not written over", async () => {
   assert.equal((await open().get('docker.io'))?.source, 'registries.yaml');
 });
 
+test("what only k3s' registries.yaml says cannot be deleted here, and nobody is told that it was", async () => {
+  const { open, place } = ready();
+  writeFileSync(place.registriesYaml, 'mirrors:\n  docker.io:\n    endpoint: ["https://k"]\n');
+  for (const k3s of [true, false]) {
+    await assert.rejects(open({ k3s }).delete('docker.io'), { code: 'mirror_managed' }, `k3s: ${k3s}`);
+  }
+  const store = open();
+  await store.put('docker.io', { endpoints: ['https://q'] });
+  await store.delete('docker.io');
+  assert.equal((await store.get('docker.io'))?.source, 'registries.yaml');
+});
+
 test('endpoints are http or https URLs of a host, without anything that hides something', () => {
   const good = ['https://m', 'http://10.0.0.1:5000', 'https://m.example/v2/proxy', 'https://[fd00::1]:5000'];
   for (const url of good) assert.equal(endpointUrl(url), url);

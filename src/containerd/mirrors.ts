@@ -86,10 +86,18 @@ export class MirrorStore {
     return file && { registry, file, source: 'registries.yaml' };
   }
 
-  /** Replaces the endpoints of a registry. Settings of endpoints that stay are kept. */
-  async put(registry: string, change: MirrorChange): Promise<Mirror> {
+  /**
+   * Replaces the endpoints of a registry. Settings of endpoints that stay are kept. What `check` throws of the mirror as
+   * it is at the moment of the change refuses it.
+   */
+  async put(
+    registry: string,
+    change: MirrorChange,
+    check: (before: Mirror | undefined) => void = () => undefined,
+  ): Promise<Mirror> {
     return await this.#lock.run(async () => {
       const before = await this.#changeable(registry);
+      check(before);
       const pending = await this.#deps.config.prepare();
       const ca = change.ca === undefined || change.ca === '' ? change.ca : caFileName(change.ca);
       const file = withEndpoints(registry, before?.file ?? emptyHostsFile, change.endpoints, {
@@ -108,8 +116,7 @@ export class MirrorStore {
   /** Throws `not_found` when the registry has no mirrors. */
   async delete(registry: string): Promise<void> {
     await this.#lock.run(async () => {
-      const before = await this.#changeable(registry);
-      if (before === undefined) throw fault('not_found', `${registry} has no mirrors.`);
+      const before = await this.#deletable(registry);
       const pending = before.source === 'config.toml' ? await this.#deps.config.prepare() : undefined;
       const root = await this.#writeRoot(pending);
       await this.#migrate(root, pending, registry);
@@ -124,6 +131,12 @@ export class MirrorStore {
   async rehearse(registry: string): Promise<boolean> {
     await this.#changeable(registry);
     return await this.#deps.config.rehearse();
+  }
+
+  /** As {@link rehearse}, of a {@link delete}. */
+  async rehearseDelete(registry: string): Promise<{ mirror: Mirror; switchNeeded: boolean }> {
+    const mirror = await this.#deletable(registry);
+    return { mirror, switchNeeded: mirror.source === 'config.toml' && (await this.#deps.config.rehearse()) };
   }
 
   /** What a crash has left; safe at every start. */
@@ -145,9 +158,17 @@ export class MirrorStore {
   /** The mirror as it is; refuses what k3s would overwrite. */
   async #changeable(registry: string): Promise<Mirror | undefined> {
     if (this.#deps.place().k3s && this.#k3s().has(registry)) {
-      throw fault('mirror_managed', `The mirrors of ${registry} stand in k3s' registries.yaml.`);
+      throw managedByK3s(registry);
     }
     return await this.get(registry);
+  }
+
+  /** The mirror that is to go; refuses what does not stand in the runtime's own files, whoever reads it. */
+  async #deletable(registry: string): Promise<Mirror> {
+    const before = await this.#changeable(registry);
+    if (before === undefined) throw fault('not_found', `${registry} has no mirrors.`);
+    if (before.source === 'registries.yaml') throw managedByK3s(registry);
+    return before;
   }
 
   #k3s(): Map<string, HostsFile> {
@@ -274,6 +295,10 @@ export class MirrorStore {
       }
     }
   }
+}
+
+function managedByK3s(registry: string): Error {
+  return fault('mirror_managed', `The mirrors of ${registry} stand in k3s' registries.yaml.`);
 }
 
 /** The names that containerd gives a registry's folder, the one it prefers first: `host_5000_` before `host:5000`. */

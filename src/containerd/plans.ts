@@ -1,4 +1,3 @@
-import { fault } from '#api/errors.ts';
 import type { DryRun } from '#api/operation.ts';
 import { type ImageManager, labelOf } from '#containerd/images.ts';
 import type { MirrorStore } from '#containerd/mirrors.ts';
@@ -48,9 +47,8 @@ export async function setPlan(
 
 /** What a DELETE of mirrors would take away. */
 export async function deletePlan(store: MirrorStore, registry: string): Promise<DryRun> {
-  const mirror = await store.get(registry);
-  if (mirror === undefined) throw fault('not_found', `${registry} has no mirrors.`);
-  const steps = switchSteps(await store.rehearse(registry));
+  const { mirror, switchNeeded } = await store.rehearseDelete(registry);
+  const steps = switchSteps(switchNeeded);
   const remove = {
     name: 'remove',
     does: `removes certs.d/${registry}/hosts.toml (${toWire(mirror).endpoint.join(', ')})`,
