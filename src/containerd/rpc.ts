@@ -6,6 +6,9 @@ import { ImageService, RuntimeService } from '#containerd/generated/cri_pb.ts';
 import { Images } from '#containerd/generated/images_pb.ts';
 import { openLocalSocket } from '#host/local-socket.ts';
 
+/** Twice what a kubelet takes from a runtime (16 MiB): nothing larger is collected. */
+const longestAnswer = 32 * 1024 * 1024;
+
 /**
  * Typed clients of one runtime socket. Heavy (HTTP/2, protobuf): import it only when the first call is made.
  * The connection is opened by the first call, and again by the next one after it broke.
@@ -17,7 +20,12 @@ export function openRpc(socketPath: string, timeoutMs: number) {
     { idleConnectionTimeoutMs: 120_000 },
     { createConnection: () => openLocalSocket(socketPath) },
   );
-  const transport = createGrpcTransport({ baseUrl, sessionManager, defaultTimeoutMs: timeoutMs });
+  const transport = createGrpcTransport({
+    baseUrl,
+    sessionManager,
+    defaultTimeoutMs: timeoutMs,
+    readMaxBytes: longestAnswer,
+  });
   return {
     runtime: createClient(RuntimeService, transport),
     images: createClient(ImageService, transport),
