@@ -220,6 +220,23 @@ test('recovery where the runtime may not be restarted leaves file and mark to on
   assert.deepEqual(made.journal.mark, { existed: true });
 });
 
+test('what an imported file says counts at once: no second look into a memory of it', async () => {
+  const config = 'version = 2\nimports = ["conf.d/registry.toml"]\n';
+  const made = machine(config);
+  let imported = '';
+  const { run } = made.fake;
+  made.fake.run = async (file, args) => {
+    const said = await run.call(made.fake, file, args);
+    return { ...said, stdout: `${said.stdout}${imported}` };
+  };
+  assert.deepEqual(await made.store.list(), []);
+  const table = '[plugins."io.containerd.grpc.v1.cri".registry]';
+  imported = `${table}\nconfig_path = "${made.place.certsDir}"\n`;
+  await put(made);
+  assert.equal(made.fake.restarts, 0);
+  assert.equal(readFileSync(made.place.configFile, 'utf8'), config);
+});
+
 test('a crash before the edit: a runtime that answers is not restarted', async () => {
   const made = machine();
   writeFileSync(`${made.place.configFile}.beosd-backup`, old);

@@ -78,9 +78,10 @@ export class ConfigSwitch {
     const { configFile } = this.#deps.place();
     const text = this.#readText(configFile);
     const key = `${configFile}\n${text ?? 'absent'}`;
-    if (this.#effective?.key !== key)
-      this.#effective = { key, config: await this.#interpret(configFile, text) };
-    return this.#effective.config;
+    if (this.#effective?.key === key) return this.#effective.config;
+    const { config, lasts } = await this.#interpret(configFile, text);
+    this.#effective = lasts ? { key, config } : undefined;
+    return config;
   }
 
   /** Whether the switch is still to be made; throws when it could not be. Reads only: the dry run of {@link prepare}. */
@@ -157,12 +158,19 @@ export class ConfigSwitch {
     }
   }
 
-  /** Asks the real binary, which knows imports and defaults; without one, the file has to do. */
-  async #interpret(configFile: string, text: string | undefined): Promise<RegistryConfig> {
+  /**
+   * Asks the real binary, which knows imports and defaults; without one, the file has to do. `lasts`: nothing but the
+   * file itself can change the answer.
+   */
+  async #interpret(
+    configFile: string,
+    text: string | undefined,
+  ): Promise<{ config: RegistryConfig; lasts: boolean }> {
     try {
       if (text !== undefined) readRegistryConfig(text);
       const dump = await this.#dump(text === undefined ? undefined : configFile);
-      return readRegistryConfig(dump ?? text ?? 'version = 2');
+      const config = readRegistryConfig(dump ?? text ?? 'version = 2');
+      return { config, lasts: dump !== undefined && !('imports' in withoutSelf(dump, [configFile])) };
     } catch (error) {
       throw refused(configFile, error);
     }
