@@ -34,11 +34,14 @@ export class KubeConfigSource {
 
   /** As {@link loadKubeConfig}, remembering what was read. */
   load = async (): Promise<KubeConfig | undefined> => {
-    // Taken before the read: a change in between is seen as one, not missed.
+    const { files, paths } = this.#options;
+    this.#mark = this.#fingerprint(); // for the case that it cannot be read
+    // Only the first reading tells which files count. The mark of these is taken before the one that is used: a change
+    // in between is seen as one, not missed.
+    this.#files = (await loadKubeConfig(files, paths))?.files ?? [];
     this.#mark = this.#fingerprint();
-    const config = await loadKubeConfig(this.#options.files, this.#options.paths);
+    const config = await loadKubeConfig(files, paths);
     this.#files = config?.files ?? [];
-    this.#mark = this.#fingerprint();
     return config;
   };
 
