@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Caller } from '#api/caller.ts';
@@ -139,6 +139,23 @@ test('the probe asks with the settings that containerd will use', async () => {
       ['https://b', false, false],
     ],
   );
+});
+
+test('the probe trusts the authority that stands beside the hosts.toml that containerd reads', async () => {
+  for (const name of ['host:5000', 'host_5000_']) {
+    const { put, probed, place } = routes();
+    const second = `${place.certsDir}-of-others`;
+    const table = '[plugins."io.containerd.grpc.v1.cri".registry]';
+    writeFileSync(place.configFile, `version = 2\n${table}\nconfig_path = "${second}:${place.certsDir}"\n`);
+    mkdirSync(join(second, name), { recursive: true });
+    writeFileSync(join(second, name, 'hosts.toml'), '[host."https://a"]\nca = "own.pem"\n');
+    writeFileSync(join(second, name, 'own.pem'), 'their authority');
+    await put(workload, { endpoint: ['https://a'] }, { registry: 'host:5000' });
+    assert.deepEqual(
+      probed.map(({ options }) => options.ca),
+      ['their authority'],
+    );
+  }
 });
 
 test('a dry run says what would be written and writes nothing', async () => {

@@ -142,9 +142,7 @@ async function examine(
   const before = await store.get(registry);
   const change = await checkedChange(body, before, caller);
   const probes = await Promise.all(
-    change.endpoints.map((url) =>
-      probe(url, { ...probeSettings(store, registry, before, url, change), signal }),
-    ),
+    change.endpoints.map((url) => probe(url, { ...probeSettings(store, before, url, change), signal })),
   );
   return { change, probes };
 }
@@ -193,13 +191,12 @@ function checkTrust(
 /** The probe asks as containerd will: with what the request says, else with what the endpoint has already. */
 function probeSettings(
   store: MirrorStore,
-  registry: string,
   before: Mirror | undefined,
   url: string,
   change: { readonly skipVerify?: boolean; readonly overridePath?: boolean; readonly ca?: string },
 ) {
   const known = before?.file.endpoints.find((each) => each.url.replace(/\/+$/, '') === url)?.settings ?? {};
-  const ca = change.ca ?? store.caOf(registry, known['ca']);
+  const ca = change.ca ?? store.caOf(before, known['ca']);
   return {
     skipVerify: change.skipVerify ?? known['skip_verify'] === true,
     overridePath: change.overridePath ?? known['override_path'] === true,

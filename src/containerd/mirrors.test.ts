@@ -125,7 +125,7 @@ test('a CA is kept beside hosts.toml and goes with it', async () => {
   assert.match(names[0] ?? '', /^beosd-ca-[0-9a-f]{12}\.pem$/);
   assert.ok(hostsOf(place.certsDir, 'quay.io').includes(`"${names[0]}"`));
   const mirror = await store.get('quay.io');
-  assert.equal(store.caOf('quay.io', mirror?.file.endpoints[0]?.settings['ca']), 'second');
+  assert.equal(store.caOf(mirror, mirror?.file.endpoints[0]?.settings['ca']), 'second');
   await store.delete('quay.io');
   assert.deepEqual(readdirSync(place.certsDir), []);
 });

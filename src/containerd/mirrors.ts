@@ -21,6 +21,8 @@ export interface Mirror {
   readonly registry: string;
   readonly file: HostsFile;
   readonly source: 'certs.d' | 'config.toml' | 'registries.yaml';
+  /** Where its hosts.toml stands; file names in that are meant from there. */
+  readonly folder?: string;
   /** Why the file could not be read; `file` is empty then. */
   readonly problem?: string;
 }
@@ -145,11 +147,12 @@ export class MirrorStore {
   }
 
   /** The text of a CA that an endpoint's settings name; undefined: none, or not to be read. */
-  caOf(registry: string, name: unknown): string | undefined {
+  caOf(mirror: Mirror | undefined, name: unknown): string | undefined {
     if (typeof name !== 'string' || name === '') return undefined;
-    const { certsDir } = this.#deps.place();
+    const folder = mirror?.folder;
+    if (folder === undefined && !name.startsWith('/')) return undefined;
     try {
-      return this.#deps.files.readText(name.startsWith('/') ? name : `${certsDir}/${registry}/${name}`);
+      return this.#deps.files.readText(name.startsWith('/') ? name : `${folder}/${name}`);
     } catch {
       return undefined; // the probe then verifies against the system's authorities and says what it sees
     }
@@ -224,7 +227,7 @@ export class MirrorStore {
     try {
       const text = this.#deps.files.readText(`${root}/${folder}/${hostsFileName}`);
       if (text === undefined) return undefined;
-      return { registry, file: parseHostsFile(text), source: 'certs.d' };
+      return { registry, file: parseHostsFile(text), source: 'certs.d', folder: `${root}/${folder}` };
     } catch (error) {
       const problem = `${root}/${folder}/${hostsFileName} cannot be read: ${causeChain(error)}`;
       return { registry, file: emptyHostsFile, source: 'certs.d', problem };
