@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { afterEach, test } from 'node:test';
+import { inspect } from 'node:util';
 import type { ClusterReport } from '#cluster/kube/cluster-watch.ts';
 import { type FaultyAnswer, KubeFake } from '../support/kube-fake.ts';
 import { eventually, type Followed, follow } from '../support/kube-harness.ts';
@@ -85,6 +86,17 @@ test('the pods of this node grow old while their own watch is broken, whatever e
   assert.ok(watch.localPodsAge >= performance.now() - broke - 1, `${watch.localPodsAge} ms old`);
   fake.misbehave = () => undefined;
   await eventually('the watch again', () => watch.localPodsAge === 0);
+});
+
+test('nothing of an answer that is no JSON gets into an error: what was sent may stand in it', async () => {
+  const { fake, followed } = await scene();
+  fake.misbehave = ({ watch }) => (watch ? undefined : { kind: 'garbage' });
+  const failure = await followed.watch.request({ path: '/api/v1/namespaces' }).then(
+    () => assert.fail('it was taken for an answer'),
+    (error: unknown) => error,
+  );
+  assert.match(inspect(failure), /not JSON/);
+  assert.ok(!inspect(failure).includes('<html'), inspect(failure));
 });
 
 test('a server that is away is asked for a few times a second, and found again within 5 s', async () => {

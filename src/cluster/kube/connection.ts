@@ -137,7 +137,7 @@ export class KubeConnection {
       if (size > maxBodyBytes) throw new KubeLinkError('an answer is larger than 8 MiB');
       parts.push(chunk);
     });
-    return size === 0 ? undefined : JSON.parse(Buffer.concat(parts).toString('utf8'));
+    return size === 0 ? undefined : parseAnswer(Buffer.concat(parts).toString('utf8'));
   }
 
   /**
@@ -245,6 +245,15 @@ export class KubeConnection {
         answered.abort();
       });
     });
+  }
+}
+
+/** The parser's own error quotes what it refuses, and a token may stand there. */
+function parseAnswer(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new KubeLinkError('the answer is not JSON');
   }
 }
 

@@ -47,8 +47,9 @@ class Pieces {
 function parse(text: string): unknown {
   try {
     return JSON.parse(text);
-  } catch (cause) {
-    throw new StreamFormatError('the stream is not JSON', { cause });
+  } catch {
+    // No cause: the parser's error quotes what it refuses, and objects hold secrets.
+    throw new StreamFormatError('the stream is not JSON');
   }
 }
 
