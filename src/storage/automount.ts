@@ -66,7 +66,8 @@ export function plan(seen: Seen): Step[] {
   const steps: Step[] = [];
   for (const row of seen.rows) {
     const isShare = row.kind === 'smb' || row.kind === 'nfs';
-    const step = isShare ? undefined : stepForRow(row, present.get(row.identity), seen);
+    const volume = present.get(row.identity) ?? sameDevice(row, volumes, seen.bootId);
+    const step = isShare ? undefined : stepForRow(row, volume, seen);
     if (step !== undefined) steps.push(step);
   }
   const names = new Set([...seen.names, ...seen.rows.map((row) => row.name)].map((n) => n.toLowerCase()));
@@ -75,6 +76,23 @@ export function plan(seen: Seen): Step[] {
     if (step !== undefined) steps.push(step);
   }
   return steps;
+}
+
+/**
+ * The device of a mount whose file system udev cannot name now (its record is being made anew, or somebody has changed
+ * the UUID): it was not pulled, so what users write there is not detached. Only where the kernel numbers appearances,
+ * for a place alone could hold another disk by now.
+ */
+function sameDevice(
+  row: MountRow,
+  volumes: readonly { readonly volume: Volume }[],
+  bootId: string,
+): Volume | undefined {
+  const isSame = ({ volume }: { readonly volume: Volume }) =>
+    volume.device.node === row.source &&
+    volume.device.sequence !== '' &&
+    appearance(volume, bootId) === row.extra.appearance;
+  return volumes.find(isSame)?.volume;
 }
 
 function stepForRow(row: MountRow, volume: Volume | undefined, seen: Seen): Step | undefined {
