@@ -38,11 +38,13 @@ export interface Disks {
   signatures(node: string): Promise<Signature[]>;
   /** udev-style properties (`ID_FS_TYPE`, …) read from the device now. */
   probe(node: string): Promise<Record<string, string>>;
-  /** The first and last MiB hold nothing but zeros. */
+  /** Nothing but zeros in the first 32 MiB, where partitions begin, and in the last MiB. */
   endsAreZero(node: string, size: number): Promise<boolean>;
   /** Opens for us alone (O_EXCL): throws EBUSY when it is mounted, or held by dm, md or swap. */
   claim(node: string): Promise<Claim>;
-  /** Removes every signature and zeroes both ends. */
+  /** Keeps it open, so that its name stays its own: pulled meanwhile, it leaves the name unused and not to another. */
+  hold(node: string): Promise<Claim>;
+  /** Removes every signature and zeroes both ends, as far as {@link endsAreZero} looks. */
   wipe(node: string, size: number): Promise<void>;
   /** Programs that making this file system needs and the machine does not have. */
   missing(filesystem: Formattable): string[];
@@ -58,6 +60,11 @@ export interface Disks {
 }
 
 const MiB = 1024 * 1024;
+/**
+ * Where a file system can begin whose partition table was overwritten: 1 MiB on PCs, 4 MiB on SDHC and 16 MiB on SDXC
+ * cards (SD File System Specification), each with its superblock soon after.
+ */
+const headLength = 32 * MiB;
 /** Partition types: https://uapi-group.org/specifications/specs/discoverable_partitions_specification/ */
 const linuxData = '0FC63DAF-8483-4772-8E79-3D69D8477DE4';
 const basicData = 'EBD0A0A2-B9E5-4433-87C0-68B6B72699C7';
@@ -98,8 +105,11 @@ export class SystemDisks implements Disks {
   }
 
   async endsAreZero(node: string, size: number): Promise<boolean> {
-    const length = Math.min(MiB, size);
-    return (await this.#isZero(node, 0, length)) && (await this.#isZero(node, size - length, length));
+    const tail = Math.min(MiB, size);
+    return (
+      (await this.#isZero(node, 0, Math.min(headLength, size))) &&
+      (await this.#isZero(node, size - tail, tail))
+    );
   }
 
   async claim(node: string): Promise<Claim> {
@@ -107,10 +117,18 @@ export class SystemDisks implements Disks {
     return { release: () => handle.close() };
   }
 
+  async hold(node: string): Promise<Claim> {
+    const handle = await open(node, constants.O_RDONLY);
+    return { release: () => handle.close() };
+  }
+
   async wipe(node: string, size: number): Promise<void> {
     await this.#exec.run('wipefs', ['--all', '--quiet', '--', node], { timeoutMs: 60_000 });
-    const count = Math.min(MiB, size);
-    for (const at of [0, size - count]) {
+    const tail = Math.min(MiB, size);
+    for (const [at, count] of [
+      [0, Math.min(headLength, size)],
+      [size - tail, tail],
+    ] as const) {
       await this.#exec.run(
         'dd',
         [

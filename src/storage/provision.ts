@@ -149,33 +149,50 @@ export class Provisioner {
   }
 
   async #partition(context: Context): Promise<void> {
-    const disk = this.#same(context, { sameAppearance: true, idle: true });
-    const { disks } = this.#parts.machine;
-    const content = await this.contentOf(disk);
-    if (content.length > 0 && !context.input.wipe) {
-      throw fault('disk_changed', `${describe(disk)} is not blank any more: ${content.join('; ')}.`);
-    }
-    const claim = await disks.claim(disk.device.node);
-    await claim.release();
-    context.remember({ begun: true });
-    context.progress(null, `writing to ${disk.device.node}`);
-    await disks.wipe(disk.device.node, disk.device.size);
-    await disks.partition(disk.device.node, layoutOf(context));
-    await disks.settle();
+    await this.#held(context, { sameAppearance: true, idle: true }, async (disk) => {
+      const content = await this.contentOf(disk);
+      if (content.length > 0 && !context.input.wipe) {
+        throw fault('disk_changed', `${describe(disk)} is not blank any more: ${content.join('; ')}.`);
+      }
+      const { disks } = this.#parts.machine;
+      await this.#claimed(disk);
+      context.remember({ begun: true });
+      context.progress(null, `writing to ${disk.device.node}`);
+      await disks.wipe(disk.device.node, disk.device.size);
+      await disks.partition(disk.device.node, layoutOf(context));
+      await disks.settle();
+    });
   }
 
-  /** After a crash: blank, or our own table, and nothing else, is gone on with. */
+  /** After a crash: blank, or our own table with nothing in it, is gone on with; nothing else. */
   async #resumePartition(context: Context): Promise<void> {
-    const disk = this.#same(context, { sameAppearance: false, idle: true });
-    const layout = layoutOf(context);
-    const content = await this.contentOf(disk);
-    if (content.length > 0 && !(await this.#isOurTable(disk, layout))) throw interrupted(disk, content);
-    const { disks } = this.#parts.machine;
-    await disks.partition(disk.device.node, layout);
-    await disks.settle();
+    await this.#held(context, { sameAppearance: false, idle: true }, async (disk) => {
+      const layout = layoutOf(context);
+      const content = await this.contentOf(disk);
+      if (content.length > 0 && !(await this.#isOurTable(disk, layout))) throw interrupted(disk, content);
+      for (const { device } of disk.volumes) {
+        const inside = device.kind === 'partition' ? await this.#foundOn(device.node) : [];
+        if (inside.length > 0) throw interrupted(disk, inside);
+      }
+      await this.#claimed(disk);
+      context.remember({ appearance: disk.device.sequence });
+      const { disks } = this.#parts.machine;
+      await disks.partition(disk.device.node, layout);
+      await disks.settle();
+    });
   }
 
+  /** The table that we wrote is still there: in between, the disk may have been exchanged for one without a serial too. */
   async #format(context: Context): Promise<void> {
+    await this.#held(context, { sameAppearance: true, idle: true }, async (disk) => {
+      if (!(await this.#isOurTable(disk, layoutOf(context)))) {
+        throw fault('disk_changed', `${describe(disk)} does not hold the table that was written to it.`);
+      }
+      await this.#makeFileSystem(context);
+    });
+  }
+
+  async #makeFileSystem(context: Context): Promise<void> {
     const volume = this.#ourVolume(context);
     context.progress(null, `formatting ${volume.device.node}`);
     await this.#parts.machine.disks.format(volume.device.node, layoutOf(context));
@@ -184,16 +201,17 @@ export class Provisioner {
 
   /** A file system with our UUID is finished, for its tools write that last. Anything else on it is not ours. */
   async #resumeFormat(context: Context): Promise<void> {
-    const disk = this.#same(context, { sameAppearance: false, idle: false });
-    const layout = layoutOf(context);
-    if (!(await this.#isOurTable(disk, layout))) throw interrupted(disk, await this.contentOf(disk));
-    const volume = this.#ourVolume(context);
-    const probed = await this.#parts.machine.disks.probe(volume.device.node);
-    if (isOurFs(probed, layout)) return;
-    if (probed['ID_FS_TYPE'] !== undefined)
-      throw interrupted(disk, [`${probed['ID_FS_TYPE']} that is not ours`]);
-    this.#same(context, { sameAppearance: false, idle: true });
-    await this.#format(context);
+    await this.#held(context, { sameAppearance: false, idle: false }, async (disk) => {
+      const layout = layoutOf(context);
+      if (!(await this.#isOurTable(disk, layout))) throw interrupted(disk, await this.contentOf(disk));
+      const { node } = this.#ourVolume(context).device;
+      if (isOurFs(await this.#parts.machine.disks.probe(node), layout)) return;
+      const inside = await this.#foundOn(node);
+      if (inside.length > 0) throw interrupted(disk, inside);
+      this.#same(context, { sameAppearance: false, idle: true });
+      await this.#claimed(disk);
+      await this.#makeFileSystem(context);
+    });
   }
 
   async #mount(context: Context): Promise<void> {
@@ -249,15 +267,41 @@ export class Provisioner {
       disk.serial === serial &&
       disk.device.size === size &&
       (!how.sameAppearance || disk.device.sequence === appearance);
-    if (!same) {
-      throw fault(
-        'disk_changed',
-        'The disk was pulled or exchanged since it was checked; nothing more was written.',
-      );
-    }
+    if (!same) throw changed();
     const used = how.idle ? inUse(disk, this.#local.see().entries, this.#swaps()) : [];
     if (used.length > 0) throw fault('disk_in_use', `${describe(disk)}: ${used.join('; ')}.`);
     return disk;
+  }
+
+  /** Looks once more with the disk held, so that between that look and the last write its name means no other disk. */
+  async #held(
+    context: Context,
+    how: { readonly sameAppearance: boolean; readonly idle: boolean },
+    work: (disk: LocalDisk) => Promise<void>,
+  ): Promise<void> {
+    const { node } = this.#same(context, how).device;
+    const hold = await this.#parts.machine.disks.hold(node);
+    try {
+      const disk = this.#same(context, how);
+      if (disk.device.node !== node) throw changed();
+      await work(disk);
+    } finally {
+      await hold.release();
+    }
+  }
+
+  /** Throws when somebody else has the disk open for himself. */
+  async #claimed(disk: LocalDisk): Promise<void> {
+    const claim = await this.#parts.machine.disks.claim(disk.device.node);
+    await claim.release();
+  }
+
+  /** What a partition of ours holds that we did not put there. */
+  async #foundOn(node: string): Promise<string[]> {
+    const probed = await this.#parts.machine.disks.probe(node);
+    const found = ['ID_FS_TYPE', 'ID_PART_TABLE_TYPE'].flatMap((key) => probed[key] ?? []);
+    if (probed['ID_FS_AMBIVALENT'] !== undefined) found.push('more than one kind of content');
+    return found.map((what) => `${what} on ${node} that is not ours`);
   }
 
   #ourVolume(context: Context): Volume {
@@ -277,6 +321,13 @@ export class Provisioner {
 
 function check(name: string, ok: boolean, code: ErrorCode, reason: string): Check {
   return ok ? { name, ok, reason: 'yes' } : { name, ok, reason, code };
+}
+
+function changed() {
+  return fault(
+    'disk_changed',
+    'The disk was pulled or exchanged since it was checked; nothing more was written.',
+  );
 }
 
 function describe(disk: LocalDisk): string {

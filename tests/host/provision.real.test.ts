@@ -22,6 +22,7 @@ import { SystemMounts } from '#host/mounts.ts';
 import type { Checkpoint, PhaseContext } from '#jobs/definition.ts';
 import { isFault } from '#lib/fault.ts';
 import type { ProvisionInput } from '#storage/provision.ts';
+import { lost, luks, lvmLabel, mdEnd, mdSuperblock, squashfs, table, zfs } from '../support/disk-contents.ts';
 import { quickStore, type RigOptions, rig } from '../support/fake-storage.ts';
 import { hasProgram, LoopDevices, LoopDisk, noLoopDevices } from '../support/loop-disk.ts';
 
@@ -68,10 +69,6 @@ function contextOf(
 
 type Make = (disk: LoopDisk) => unknown;
 
-const uberblock = Buffer.alloc(1024);
-uberblock.writeBigUInt64LE(0x00bab10cn, 0);
-uberblock.writeBigUInt64LE(5000n, 8);
-
 /** Disks that are not blank: how each is made, what is needed for it, and the word that the refusal must hold. */
 const contents: readonly [string, string | undefined, Make, RegExp][] = [
   ['ext2', 'mkfs.ext2', (d) => d.run('mkfs.ext2', '-q', '-F'), /ext2/],
@@ -102,73 +99,9 @@ const contents: readonly [string, string | undefined, Make, RegExp][] = [
   ['data without any signature', undefined, (d) => d.write(0, Buffer.alloc(4096, 0xa7)), /not known/],
   ['data at the end alone', undefined, (d) => d.write(-4096, Buffer.alloc(4096, 0x5a)), /not known/],
   ['one byte', undefined, (d) => d.write(700_000, 'x'), /not known/],
+  ['a partition at 1 MiB without its table', 'mkfs.ext4', (d) => lost(d), /not known/],
+  ['a partition of an SDXC card without its table', undefined, (d) => d.write(2 ** 24, 'EXFAT'), /not known/],
 ];
-
-function luks(disk: LoopDisk, type: string): void {
-  const args = [
-    'luksFormat',
-    '--batch-mode',
-    '--type',
-    type,
-    '--pbkdf',
-    'pbkdf2',
-    '--pbkdf-force-iterations',
-    '1000',
-    disk.image,
-    '-',
-  ];
-  execFileSync('cryptsetup', args, { input: 'passphrase', stdio: ['pipe', 'ignore', 'pipe'] });
-}
-
-function table(disk: LoopDisk, script: string): void {
-  execFileSync('sfdisk', ['--quiet', disk.image], { input: script, stdio: ['pipe', 'ignore', 'pipe'] });
-}
-
-/** "LABELONE", the sector number, its checksum (LVM's own CRC is checked by blkid) and the type. */
-function lvmLabel(): Buffer {
-  const sector = Buffer.alloc(512);
-  sector.write('LABELONE', 0);
-  sector.writeBigUInt64LE(1n, 8);
-  sector.writeUInt32LE(32, 20);
-  sector.write('LVM2 001', 24);
-  sector.write('0123456789ABCDEF0123456789ABCDEF', 32);
-  sector.writeUInt32LE(lvmCrc(sector.subarray(20)), 16);
-  return sector;
-}
-
-function lvmCrc(bytes: Uint8Array): number {
-  let crc = 0xf597a6cf;
-  for (const byte of bytes) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
-  }
-  return crc >>> 0;
-}
-
-function mdSuperblock(at = 4096): Buffer {
-  const block = Buffer.alloc(4096);
-  block.writeUInt32LE(0xa92b4efc, 0);
-  block.writeUInt32LE(1, 4);
-  block.fill(7, 16, 32);
-  block.writeBigUInt64LE(BigInt(at / 512), 144);
-  return block;
-}
-
-/** Format 1.0 lies 8 KiB before the end, rounded down to 4 KiB. */
-function mdEnd(size: number): number {
-  return Math.floor((size / 512 - 16) / 8) * 8 * 512;
-}
-
-function zfs(disk: LoopDisk): void {
-  for (let n = 0; n < 128; n++) disk.write(128 * 1024 + n * 1024, uberblock);
-}
-
-function squashfs(): Buffer {
-  const block = Buffer.alloc(96);
-  block.write('hsqs', 0);
-  block.writeUInt16LE(4, 28);
-  return block;
-}
 
 for (const [what, program, make, words] of contents) {
   const missing = program !== undefined && !hasProgram(program) ? `${program} is not installed` : undefined;
@@ -268,6 +201,55 @@ test('a disk exchanged for another one between plan and act is not touched, nor 
   assert.deepEqual([first.hash(), second.hash()], hashes);
 });
 
+test('a disk exchanged after it was partitioned is not formatted, although it calls itself the same', {
+  skip: skip ?? false,
+}, async () => {
+  using first = new LoopDisk(64).attach();
+  using second = new LoopDisk(64).attach();
+  execFileSync('sfdisk', ['--quiet', second.node], { input: 'label: gpt\n,,L\n', stdio: 'pipe' });
+  execFileSync('partx', ['--update', second.node]);
+  execFileSync('mkfs.ext4', ['-q', '-F', `${second.node}p1`]);
+  const before = second.hash();
+  const { devices, storage } = world();
+  for (const sequence of ['1', '2']) {
+    devices.plug(first, 'S1', '1');
+    const context = contextOf(wish({ wipe: true }));
+    const [check, partition, format] = storage.provisioner.definition().phases(context.input);
+    await check?.run(context);
+    await partition?.run(context);
+    devices.unplug(first);
+    devices.plug(second, 'S1', sequence);
+    await assert.rejects(
+      async () => format?.run(context),
+      (error) => isFault(error) && error.code === 'disk_changed',
+    );
+    devices.unplug(second);
+    assert.equal(second.hash(), before);
+  }
+});
+
+test('a file system that somebody made in our half-made table while the daemon was away is not wiped', {
+  skip: skip ?? false,
+}, async () => {
+  using disk = new LoopDisk(64).attach();
+  const { devices, storage } = world();
+  devices.plug(disk, 'S1', '1');
+  const context = contextOf(wish({ wipe: true }));
+  const [check, partition, format] = storage.provisioner.definition().phases(context.input);
+  await check?.run(context);
+  await partition?.run(context);
+  execFileSync('mkfs.ext4', ['-q', '-F', `${disk.node}p1`]);
+  const before = disk.hash();
+  const changed = (error: unknown) => isFault(error) && error.code === 'disk_changed';
+  await assert.rejects(async () => partition?.resume?.(context), changed);
+  assert.equal(disk.hash(), before);
+  // Two signatures at once: blkid names neither.
+  disk.write(2 ** 20 + 4086, 'SWAPSPACE2');
+  const both = disk.hash();
+  await assert.rejects(async () => format?.resume?.(context), changed);
+  assert.equal(disk.hash(), both);
+});
+
 for (const filesystem of ['ext4', 'xfs', 'btrfs'] as const) {
   const missing = hasProgram(`mkfs.${filesystem}`) ? undefined : `mkfs.${filesystem} is not installed`;
   test(`a blank disk becomes a mounted, labelled ${filesystem} that comes back after a restart`, {
@@ -322,8 +304,9 @@ test('cut short while it partitions or formats, it is gone on with to the end; w
   const second = world({ store, real: { disks: half('format') } });
   second.devices.plug(disk, 'S1', '2');
   const [, partition2, format2] = second.storage.provisioner.definition().phases(wish());
-  await partition2?.resume?.(contextOf(wish(), context.kept));
-  await assert.rejects(async () => format2?.run(contextOf(wish(), context.kept)), /the power is gone/);
+  const resumed = contextOf(wish(), context.kept);
+  await partition2?.resume?.(resumed);
+  await assert.rejects(async () => format2?.run(resumed), /the power is gone/);
   const third = world({ store });
   third.devices.plug(disk, 'S1', '3');
   const [, , format3, mount3] = third.storage.provisioner.definition().phases(wish());

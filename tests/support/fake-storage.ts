@@ -17,6 +17,7 @@ const idle: Disks = {
   probe: async () => ({}),
   endsAreZero: async () => true,
   claim: async () => ({ release: async () => undefined }),
+  hold: async () => ({ release: async () => undefined }),
   wipe: async () => undefined,
   missing: () => [],
   partition: async () => undefined,
