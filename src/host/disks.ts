@@ -40,7 +40,10 @@ export interface Disks {
   probe(node: string): Promise<Record<string, string>>;
   /** Nothing but zeros in the first 32 MiB, where partitions begin, and in the last MiB. */
   endsAreZero(node: string, size: number): Promise<boolean>;
-  /** Opens for us alone (O_EXCL): throws EBUSY when it is mounted, or held by dm, md or swap. */
+  /**
+   * Opens for us alone (O_EXCL): throws EBUSY when it, or a partition of it, is mounted, or held by dm, md or swap. For
+   * reading, so that also a write-protected one can be asked, and udev does not take the end of it for a change.
+   */
   claim(node: string): Promise<Claim>;
   /** Keeps it open, so that its name stays its own: pulled meanwhile, it leaves the name unused and not to another. */
   hold(node: string): Promise<Claim>;
@@ -113,7 +116,7 @@ export class SystemDisks implements Disks {
   }
 
   async claim(node: string): Promise<Claim> {
-    const handle = await open(node, constants.O_RDWR | constants.O_EXCL);
+    const handle = await open(node, constants.O_RDONLY | constants.O_EXCL);
     return { release: () => handle.close() };
   }
 

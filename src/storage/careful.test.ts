@@ -9,6 +9,8 @@ const stick = (serial: string, ...labels: string[]): FakeDisk => ({
   volumes: labels.map((label) => ({ fstype: 'ext4', uuid: `u-${label}`, label, files: new Map() })),
 });
 
+const busy = Object.assign(new Error('EBUSY'), { code: 'EBUSY' });
+
 /** The devices of a machine as udev's database shows them after `change`. */
 function seenThrough(machine: FakeMachine, change: (device: BlockDevice) => BlockDevice): Devices {
   const { devices } = machine.ports();
@@ -33,5 +35,58 @@ test('a mounted disk whose record udev has lost, or whose UUID has changed, is n
   change = (device) => ({ ...device, sequence: `9${device.sequence}` });
   await storage.local.settled();
   assert.notDeepEqual(machine.entries(), before, 'another disk under the same name: the dead mount goes');
+  await storage.close();
+});
+
+test('a stick that is mounted a second time on this node is not called safe, and says where', async () => {
+  let stopped = 0;
+  const powerDown = async () => ++stopped > 0;
+  const machine = new FakeMachine(['/', '/olares', shareRoot, '/mnt/copy']);
+  const { storage } = rig({ machine, store: quickStore(), disks: { powerDown } });
+  const disk = stick('S1', 'STICK');
+  machine.plug(disk);
+  await storage.start();
+  const [node] = machine.nodesOf(disk);
+  machine.mountForeign(node ?? '', '/mnt/copy');
+  const [row] = storage.registry.all();
+  assert.ok(row);
+  const ejected = await storage.ejector.eject(row, false);
+  assert.equal(ejected.safe, false);
+  assert.deepEqual(
+    ejected.holders.map((holder) => holder.path),
+    ['/mnt/copy'],
+  );
+  assert.equal(stopped, 0);
+  await storage.close();
+});
+
+test('a stick is not stopped while a pod still writes to its other partition', async () => {
+  let stopped = 0;
+  const powerDown = async () => ++stopped > 0;
+  const free = { release: async () => undefined };
+  const claim = async (node: string) => (node === '/dev/sda' ? Promise.reject(busy) : free);
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { storage } = rig({ machine, store: quickStore(), disks: { powerDown, claim } });
+  machine.plug(stick('S1', 'ONE'));
+  await storage.start();
+  const [row] = storage.registry.all();
+  assert.ok(row);
+  const first = await storage.ejector.eject(row, false);
+  assert.deepEqual([first.safe, first.poweredDown, stopped], [true, false, 0]);
+  await storage.close();
+});
+
+test('a stick whose file system outlives its mount (a detached one that is still written to) is neither safe nor stopped', async () => {
+  let stopped = 0;
+  const powerDown = async () => ++stopped > 0;
+  const claim = () => Promise.reject(busy);
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { storage } = rig({ machine, store: quickStore(), disks: { powerDown, claim } });
+  machine.plug(stick('S1', 'STICK'));
+  await storage.start();
+  const [row] = storage.registry.all();
+  assert.ok(row);
+  const ejected = await storage.ejector.eject(row, false);
+  assert.deepEqual([ejected.safe, ejected.poweredDown, stopped], [false, false, 0]);
   await storage.close();
 });

@@ -4,6 +4,7 @@ import { ExecError } from '#host/exec.ts';
 import { wordsOf } from '#host/mounts.ts';
 import type { RawHolder } from '#host/processes.ts';
 import { messageOf } from '#lib/fault.ts';
+import { claimable } from '#storage/blank.ts';
 import { type LocalDisk, mountsOf } from '#storage/devices.ts';
 import type { LocalMounts, LocalParts } from '#storage/local.ts';
 import type { MountRow } from '#storage/registry.ts';
@@ -22,8 +23,8 @@ const scanDeadline = 5000;
 /**
  * Takes a disk out of use so that it can be pulled.
  *
- * INVARIANTS: `safe` is said only after a flush, an unmount that the kernel did not call busy, and a look into every
- * other mount namespace. A forced detach is never safe and never stops the disk.
+ * INVARIANTS: `safe` is said only after a flush, an unmount that the kernel did not call busy, a look into every mount
+ * namespace, and when the kernel lets go of the device. A forced detach is never safe and never stops the disk.
  */
 export class Ejector {
   readonly #parts: LocalParts;
@@ -80,9 +81,10 @@ export class Ejector {
       throw await this.#refusal(path, row, error);
     }
     const elsewhere = await this.#elsewhere(row.dev);
-    const poweredDown = elsewhere.length === 0 && (await this.#powerDown(row));
-    this.#parts.around.emit({ action: 'ejected', kind: row.kind, path, safe: elsewhere.length === 0 });
-    return { path: mounter.pathOf(after), safe: elsewhere.length === 0, poweredDown, holders: elsewhere };
+    const safe = elsewhere.length === 0 && (await this.#isFree(row.source));
+    const poweredDown = safe && (await this.#powerDown(row));
+    this.#parts.around.emit({ action: 'ejected', kind: row.kind, path, safe });
+    return { path: mounter.pathOf(after), safe, poweredDown, holders: elsewhere };
   }
 
   async #force(row: MountRow): Promise<Ejected> {
@@ -117,12 +119,29 @@ export class Ejector {
     return fault('mount_busy', `${path} is in use${by}.`, { data: { holders }, cause: error });
   }
 
-  /** Mount namespaces (of pods) in which the file system is still mounted: pulling the disk would hurt them. */
+  /** Where the file system is still mounted, on this node or in a mount namespace (of a pod): pulling would hurt that. */
   async #elsewhere(dev: string | undefined): Promise<Holder[]> {
     if (dev === undefined) return [];
+    const { machine } = this.#parts;
+    const here = machine.mounts.list().filter((entry) => entry.dev === dev);
     const signal = AbortSignal.timeout(scanDeadline);
-    const found = await this.#parts.machine.processes.namespacesWith(dev, signal);
-    return found.map((holder) => this.#named(holder));
+    const found = await machine.processes.namespacesWith(dev, signal);
+    return [
+      ...here.map((entry) => ({ pid: process.pid, command: 'mount', path: entry.target })),
+      ...found.map((holder) => this.#named(holder)),
+    ];
+  }
+
+  /** The kernel itself says so: also a mount that was detached while it was written to holds its device. */
+  async #isFree(node: string): Promise<boolean> {
+    try {
+      const claim = await this.#parts.machine.disks.claim(node);
+      await claim.release();
+      return true;
+    } catch (error) {
+      this.#parts.around.log('an ejected disk is still held', { node, error: messageOf(error) });
+      return false;
+    }
   }
 
   async #powerDown(row: MountRow): Promise<boolean> {
@@ -133,8 +152,12 @@ export class Ejector {
       !mayPowerDown(disk, seen.disks, (volume) => mountsOf(seen.entries, volume).length > 0)
     )
       return false;
+    const { disks } = this.#parts.machine;
     try {
-      return await this.#parts.machine.disks.powerDown(disk.device.node, disk.device.sysPath);
+      for (const each of onOneUsbDevice(disk, seen.disks)) {
+        if ((await claimable(disks, each)).length > 0) return false;
+      }
+      return await disks.powerDown(disk.device.node, disk.device.sysPath);
     } catch (error) {
       this.#parts.around.log('the disk could not be stopped', { disk: disk.id, error: messageOf(error) });
       return false;
@@ -155,11 +178,7 @@ export function mayPowerDown(
   isMounted: (device: LocalDisk['device']) => boolean,
 ): boolean {
   if (disk.transport !== 'usb' || disk.system) return false;
-  const port = usbDevice(disk.device.sysPath);
-  const together = all.filter(
-    (each) => each === disk || (port !== '' && usbDevice(each.device.sysPath) === port),
-  );
-  return together.every(
+  return onOneUsbDevice(disk, all).every(
     (each) =>
       !each.system &&
       [each.device, ...each.volumes.map((volume) => volume.device)].every(
@@ -167,6 +186,11 @@ export function mayPowerDown(
       ) &&
       each.volumes.every((volume) => volume.role !== 'swap'),
   );
+}
+
+function onOneUsbDevice(disk: LocalDisk, all: readonly LocalDisk[]): LocalDisk[] {
+  const port = usbDevice(disk.device.sysPath);
+  return all.filter((each) => each === disk || (port !== '' && usbDevice(each.device.sysPath) === port));
 }
 
 /** The part of a device's place that names its USB device: all up to the interface (`2-1:1.0`). */
