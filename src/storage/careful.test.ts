@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type FakeDisk, FakeMachine } from '#host/fake/machine.ts';
 import type { BlockDevice, Devices } from '#host/udev.ts';
+import { parseSmbPath } from '#storage/smb.ts';
 import { quickStore, rig, shareRoot } from '../../tests/support/fake-storage.ts';
 
 const stick = (serial: string, ...labels: string[]): FakeDisk => ({
@@ -88,5 +89,58 @@ test('a stick whose file system outlives its mount (a detached one that is still
   assert.ok(row);
   const ejected = await storage.ejector.eject(row, false);
   assert.deepEqual([ejected.safe, ejected.poweredDown, stopped], [false, false, 0]);
+  await storage.close();
+});
+
+test('a share below a share, and a file system with a default subvolume, are ours although their root is not /', async () => {
+  for (const crash of [false, true]) {
+    const machine = new FakeMachine(['/', '/olares', shareRoot]);
+    machine.servers.add('nas');
+    machine.shares.set('//nas/public/sub', { fstype: 'cifs', uuid: 's', label: '', files: new Map() });
+    const { mounts } = machine.ports();
+    const roots: Record<string, string> = { cifs: '/sub', btrfs: '/@/snapshots/1' };
+    const list = () => mounts.list().map((entry) => ({ ...entry, root: roots[entry.fstype] ?? entry.root }));
+    const store = quickStore();
+    const { storage } = rig({ machine, store, real: { mounts: { ...mounts, list } } });
+    machine.plug({
+      ...stick('S1'),
+      volumes: [{ fstype: 'btrfs', uuid: 'u', label: 'POOL', files: new Map() }],
+    });
+    await storage.start();
+    await storage.shares.mountSmb(parseSmbPath('//nas/public/sub'), undefined);
+    if (crash)
+      for (const row of storage.registry.all())
+        storage.registry.put({ ...row, phase: 'mounting', dev: undefined, mountId: undefined });
+    await storage.local.settled();
+    const rows = storage.registry.all().map((row) => storage.mounter.settle(row.identity));
+    assert.deepEqual(
+      rows.map((row) => [row.name, row.phase, storage.mounter.standing(row).kind]),
+      [
+        ['POOL', 'mounted', 'ours'],
+        ['sub', 'mounted', 'ours'],
+      ],
+    );
+    await storage.close();
+  }
+});
+
+test('a mount that went elsewhere, for its mount point became a link meanwhile, is taken back; others stay', async () => {
+  const machine = new FakeMachine(['/', '/olares', shareRoot, '/etc', '/mnt']);
+  const { mounts } = machine.ports();
+  machine.plug(stick('S1', 'STICK'));
+  const mount: typeof mounts.mount = async ({ source }) => {
+    machine.mountForeign(source, '/etc');
+    machine.mountForeign('tmpfs', '/mnt');
+  };
+  const { storage } = rig({ machine, store: quickStore(), real: { mounts: { ...mounts, mount } } });
+  await storage.start();
+  assert.deepEqual(
+    machine.entries().map((entry) => entry.target),
+    ['/', '/mnt'],
+  );
+  assert.deepEqual(
+    storage.registry.all().map((row) => row.phase),
+    ['none'],
+  );
   await storage.close();
 });

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { fault } from '#api/errors.ts';
 import type { Folders } from '#host/folders.ts';
-import { type Mounts, topmostAt } from '#host/mounts.ts';
-import { type Standing, standing } from '#storage/own.ts';
+import { type MountEntry, type Mounts, topmostAt } from '#host/mounts.ts';
+import { type Standing, sameSource, standing } from '#storage/own.ts';
 import type { MountRow, Registry } from '#storage/registry.ts';
 
 /** How to mount, beside what the row says. */
@@ -47,7 +47,8 @@ export class Mounter {
   async mount(row: MountRow, how: MountHow): Promise<MountRow> {
     const { registry, bootId, mounts } = this.#ports;
     const path = this.pathOf(row);
-    const taken = topmostAt(mounts.list(), path);
+    const there = mounts.list();
+    const taken = topmostAt(there, path);
     if (taken !== undefined) {
       throw fault('not_our_mount', `${taken.source} is mounted at ${path} by somebody else.`);
     }
@@ -56,7 +57,7 @@ export class Mounter {
     try {
       this.#prepareFolder(before);
       await mounts.mount({ source: row.source, target: path, fstype: how.type, ...how });
-      return this.#recordMounted(before.identity);
+      return await this.#recordMounted(before, there);
     } catch (error) {
       await this.#undo(before.identity);
       throw error;
@@ -93,8 +94,7 @@ export class Mounter {
     const at = this.standing(row);
     if (at.kind === 'ours' || at.kind === 'covered') {
       if (row.phase === 'mounted') return row;
-      const { id, dev } = at.entry;
-      return registry.put({ ...row, phase: 'mounted', mountId: id, dev, folderToken: undefined });
+      return registry.put({ ...row, ...recorded(at.entry) });
     }
     const gone = row.phase === 'none' ? row : registry.put({ ...row, ...notMounted });
     return at.kind === 'absent' ? this.#dropFolder(gone) : gone;
@@ -127,15 +127,41 @@ export class Mounter {
     this.settle(identity);
   }
 
-  #recordMounted(identity: string): MountRow {
-    const row = this.settle(identity);
+  /**
+   * The mount program ended well, and nothing was mounted here before: the one mount that is here now is what it made,
+   * whatever root and source the kernel shows for it (subvolumes, folders of a share, pools of several disks).
+   */
+  async #recordMounted(before: MountRow, there: readonly MountEntry[]): Promise<MountRow> {
+    const { registry, mounts } = this.#ports;
+    const path = this.pathOf(before);
+    const entries = mounts.list();
+    const [made, ...more] = entries.filter((entry) => entry.target === path);
+    if (made !== undefined && more.length === 0) registry.update(before.identity, recorded(made));
+    else await this.#takeBackAstray(before, there, entries);
+    const row = this.settle(before.identity);
     if (row.phase !== 'mounted') {
-      throw fault(
-        'mount_failed',
-        `The mount program ended well, but nothing is mounted at ${this.pathOf(row)}.`,
-      );
+      throw fault('mount_failed', `The mount program ended well, but nothing is mounted at ${path}.`);
     }
-    return this.#ports.registry.put({ ...row, extra: { ...row.extra, settled: true } });
+    return registry.put({ ...row, extra: { ...row.extra, settled: true } });
+  }
+
+  /**
+   * Users may write to the share root, and mount(8) follows links: a mount point that became one meanwhile sends the
+   * mount elsewhere. The one new mount of our source that is not here is ours, and goes; of several nobody can say.
+   */
+  async #takeBackAstray(
+    row: MountRow,
+    there: readonly MountEntry[],
+    entries: readonly MountEntry[],
+  ): Promise<void> {
+    const { mounts } = this.#ports;
+    const isNew = (entry: MountEntry) =>
+      !there.some((each) => each.id === entry.id && each.target === entry.target);
+    const [astray, ...more] = entries.filter(
+      (entry) => isNew(entry) && entry.target !== this.pathOf(row) && sameSource(row.source, entry.source),
+    );
+    if (astray === undefined || more.length > 0 || topmostAt(entries, astray.target) !== astray) return;
+    await mounts.umount(astray.target, { lazy: true, timeoutMs: 10_000 });
   }
 
   /**
@@ -174,6 +200,10 @@ export class Mounter {
     // A folder of ours that somebody has filled stays, and is theirs from now on.
     return registry.put({ ...row, folder: undefined, folderToken: undefined });
   }
+}
+
+function recorded({ id, dev }: MountEntry): Partial<MountRow> {
+  return { phase: 'mounted', mountId: id, dev, folderToken: undefined };
 }
 
 const notMounted = { phase: 'none', dev: undefined, mountId: undefined, bootId: undefined } as const;

@@ -33,13 +33,18 @@ export function standing(
 
 function isOwn(row: MountRow, entry: MountEntry, bootId: string): boolean {
   if (row.bootId !== bootId) return false;
-  if (row.phase === 'mounting') return sameSource(row.source, entry.source) && entry.root === '/';
+  if (row.phase === 'mounting') return sameSource(row.source, entry.source) && isPlain(entry);
   if (row.phase === 'none') return false;
   return entry.id === row.mountId && entry.dev === row.dev;
 }
 
+/** Not a bind mount, as far as the root tells: btrfs shows its default subvolume, cifs the folder below the share. */
+function isPlain({ root, fstype, source }: MountEntry): boolean {
+  return root === '/' || fstype === 'btrfs' || (fstype === 'cifs' && source.endsWith(root));
+}
+
 /** cifs reports `//server/share` as it was given, nfs may drop a slash at the end. */
-function sameSource(a: string, b: string): boolean {
+export function sameSource(a: string, b: string): boolean {
   const plain = (source: string) => source.replace(/\/+$/, '').toLowerCase();
   return plain(a) === plain(b);
 }
