@@ -22,6 +22,8 @@ export interface Seen {
   readonly rows: readonly MountRow[];
   readonly policies: ReadonlyMap<string, DiskPolicy>;
   readonly fstab: readonly FstabEntry[];
+  /** Targets of fstab lines with the appearance of their disk that has been mounted there already. */
+  readonly served: ReadonlyMap<string, string>;
   readonly bootId: string;
   /** Names below the share root that are there already, ours and others'. */
   readonly names: readonly string[];
@@ -115,12 +117,25 @@ function isSettled(row: MountRow, seen: Seen): boolean {
 function stepForVolume(disk: LocalDisk, volume: Volume, seen: Seen, names: Set<string>): Step | undefined {
   const entry = fstabFor(seen.fstab, volume);
   const mounted = mountsOf(seen.entries, volume.device).length > 0;
-  if (entry !== undefined) return missing(disk, entry, mounted, seen) ? { do: 'fstab', entry } : undefined;
+  if (entry !== undefined) {
+    const isServed = seen.served.get(entry.target) === appearance(volume, seen.bootId);
+    return !isServed && missing(disk, entry, mounted, seen) ? { do: 'fstab', entry } : undefined;
+  }
   if (mounted || whyNot(disk, volume, seen) !== undefined) return undefined;
   const row = seen.rows.find((each) => each.identity === volume.identity);
   if (row !== undefined && row.phase !== 'none') return undefined;
   const readOnly = volume.device.readOnly || seen.policies.get(disk.id) === 'read-only';
   return { do: 'mount', row: rowFor(disk, volume, row, names, seen.bootId), fstype: volume.fstype, readOnly };
+}
+
+/** The fstab lines whose disk is mounted now, with its appearance: unmounted later, by a person, it is not forced on. */
+export function servedNow(seen: Seen): [string, string][] {
+  const volumes = seen.disks.flatMap((disk) => disk.volumes);
+  return volumes.flatMap((volume) => {
+    const entry = fstabFor(seen.fstab, volume);
+    const isMounted = entry !== undefined && mountsOf(seen.entries, volume.device).length > 0;
+    return isMounted ? [[entry.target, appearance(volume, seen.bootId)]] : [];
+  });
 }
 
 /** An fstab line is served only for its own disk, only when nothing is mounted at its place. */

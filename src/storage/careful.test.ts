@@ -144,3 +144,24 @@ test('a mount that went elsewhere, for its mount point became a link meanwhile, 
   );
   await storage.close();
 });
+
+test('an fstab disk that somebody has unmounted, to check it say, is left alone until it comes anew', async () => {
+  const machine = new FakeMachine(['/', '/olares', shareRoot, '/srv/data']);
+  machine.fstab.set('/srv/data', 'u-DATA');
+  const disk: FakeDisk = { ...stick('S1', 'DATA'), transport: 'sata' };
+  machine.plug(disk);
+  const { storage } = rig({ machine, store: quickStore() });
+  await storage.start();
+  const mounted = () => machine.entries().filter((entry) => entry.target === '/srv/data');
+  const [entry] = mounted();
+  assert.ok(entry);
+  machine.umountForeign(entry.id);
+  await storage.local.settled();
+  assert.deepEqual(mounted(), []);
+  machine.unplug(disk);
+  await storage.local.settled();
+  machine.plug(disk);
+  await storage.local.settled();
+  assert.equal(mounted().length, 1);
+  await storage.close();
+});

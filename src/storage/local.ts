@@ -1,7 +1,7 @@
 import { ExecError } from '#host/exec.ts';
 import { wordsOf } from '#host/mounts.ts';
 import { messageOf } from '#lib/fault.ts';
-import { plan, type Seen, type Step } from '#storage/automount.ts';
+import { plan, type Seen, type Step, servedNow } from '#storage/automount.ts';
 import { type LocalDisk, localDisks } from '#storage/devices.ts';
 import { parseFstab } from '#storage/fstab.ts';
 import type { Locks } from '#storage/locks.ts';
@@ -44,6 +44,7 @@ export class LocalMounts {
   readonly #failures = new Map<string, Failure>();
   readonly #tasks = new Set<Promise<void>>();
   readonly #reserved = new Set<string>();
+  readonly #served = new Map<string, string>();
   #looking: Promise<void> | undefined;
   #again = false;
   #closed = false;
@@ -63,6 +64,7 @@ export class LocalMounts {
       rows: registry.all(),
       policies: registry.policies(),
       fstab: parseFstab(machine.fstab() ?? ''),
+      served: this.#served,
       bootId: settings.bootId,
       names: [...settings.protectedNames, ...machine.folders.list(settings.shareRoot)],
       shareRoot: settings.shareRoot,
@@ -139,6 +141,7 @@ export class LocalMounts {
       const seen = this.see();
       this.#lookFailure = undefined;
       this.#dropFailures(seen.disks);
+      for (const [target, appearance] of servedNow(seen)) this.#served.set(target, appearance);
       for (const step of plan(seen)) this.#begin(step);
     } catch (error) {
       this.#lookFailure = messageOf(error);
