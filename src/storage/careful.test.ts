@@ -165,3 +165,48 @@ test('an fstab disk that somebody has unmounted, to check it say, is left alone 
   assert.equal(mounted().length, 1);
   await storage.close();
 });
+
+test('a disk that hangs is asked once, however many ask for the list of disks', async () => {
+  let asked = 0;
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { promise, resolve } = Promise.withResolvers<undefined>();
+  const health = () => {
+    asked++;
+    return promise;
+  };
+  const { storage, clock } = rig({ machine, store: quickStore(), disks: { health } });
+  machine.plug(stick('S1', 'STICK'));
+  await storage.start();
+  const lists = Array.from({ length: 20 }, () => storage.disks());
+  resolve(undefined);
+  await Promise.all(lists);
+  await storage.disks();
+  assert.equal(asked, 1);
+  await clock.advance(11 * 60_000);
+  await storage.disks();
+  assert.equal(asked, 2);
+  await storage.close();
+});
+
+test('a disk that cannot be read is not read again by everyone who asks', async () => {
+  let asked = 0;
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { devices } = machine.ports();
+  const blank = (device: BlockDevice) => ({ ...device, properties: {} });
+  const disks = devices.list;
+  const real = { devices: { ...devices, list: () => disks().map(blank) } };
+  const signatures = () => {
+    asked++;
+    return Promise.reject(new Error('timed out'));
+  };
+  const { storage, clock } = rig({ machine, store: quickStore(), disks: { signatures }, real });
+  machine.plug(stick('S1'));
+  await storage.start();
+  for (let n = 0; n < 5; n++)
+    assert.match((await storage.disks())[0]?.notBlankBecause ?? '', /could not be read/);
+  assert.equal(asked, 1);
+  await clock.advance(11 * 60_000);
+  await storage.disks();
+  assert.equal(asked, 2);
+  await storage.close();
+});

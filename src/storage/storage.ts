@@ -1,5 +1,6 @@
 import { fault } from '#api/errors.ts';
 import type { Disk, DiskPolicy, MountedPath } from '#api/storage.ts';
+import type { Health } from '#host/disks.ts';
 import type { Watch } from '#host/udev.ts';
 import { messageOf } from '#lib/fault.ts';
 import { SingleFlight } from '#lib/mutex.ts';
@@ -24,11 +25,14 @@ const resyncEvery = 60_000;
 /** The listener for block events is started again after this long, longer each time. */
 const listenAgainAfter = 5000;
 
-/** What GET /storage/disks learnt by reading a disk, good for as long as the disk stays what it is. */
-interface Proof {
+/** What GET /storage/disks learnt by asking a disk, good for as long as the disk stays what it is, and no longer than `until`. */
+interface Learnt<T> {
   readonly key: string;
-  readonly found: readonly string[];
+  readonly answer: T;
+  readonly until: number;
 }
+/** SMART verdicts, and disks that fail when read, are asked for no more often: each try may leave a child that hangs. */
+const askAgainAfter = 10 * 60_000;
 
 /** Everything about disks and shares, put together. */
 export class Storage {
@@ -42,7 +46,9 @@ export class Storage {
   readonly #parts: SharesParts;
   readonly #probe: UsageProbe;
   readonly #swaps: () => readonly string[];
-  readonly #proofs = new Map<string, Proof>();
+  readonly #proofs = new Map<string, Learnt<readonly string[]>>();
+  readonly #verdicts = new Map<string, Learnt<Health | undefined>>();
+  readonly #judging = new SingleFlight<Health | undefined>();
   readonly #proving = new SingleFlight<readonly string[]>();
   readonly #stop = new AbortController();
   #watch: Watch | undefined;
@@ -136,7 +142,7 @@ export class Storage {
     const seen = this.seen();
     const views = seen.disks.map(async (disk) => {
       const found = await this.#found(disk, seen);
-      const health = await this.#parts.machine.disks.health(disk.device.node).catch(() => undefined);
+      const health = await this.#health(disk);
       return diskView(disk, seen, {
         blank: found.length === 0,
         found: found.join('; '),
@@ -189,16 +195,32 @@ export class Storage {
   async #found(disk: LocalDisk, seen: Seen): Promise<readonly string[]> {
     const facts = [...inUse(disk, seen.entries, this.#swaps()), ...contentKnown(disk)];
     if (facts.length > 0) return facts;
-    const key = `${disk.device.sequence}/${disk.device.dev}/${disk.device.size}`;
+    const key = keyOf(disk);
+    const now = this.#parts.machine.clock.monotonic();
     const proof = this.#proofs.get(disk.id);
-    if (proof?.key === key) return proof.found;
-    try {
-      const found = await this.#proving.run(disk.id, () => this.provisioner.contentOf(disk));
-      this.#proofs.set(disk.id, { key, found });
-      return found;
-    } catch (error) {
-      return [`it could not be read: ${messageOf(error)}`];
-    }
+    if (proof?.key === key && now < proof.until) return proof.answer;
+    let until = Number.POSITIVE_INFINITY;
+    const answer = await this.#proving
+      .run(disk.id, () => this.provisioner.contentOf(disk))
+      .catch((error: unknown) => {
+        until = now + askAgainAfter;
+        return [`it could not be read: ${messageOf(error)}`];
+      });
+    this.#proofs.set(disk.id, { key, answer, until });
+    return answer;
+  }
+
+  /** SMART verdict; undefined: nobody can tell. */
+  async #health(disk: LocalDisk): Promise<Health | undefined> {
+    const { clock, disks } = this.#parts.machine;
+    const key = keyOf(disk);
+    const verdict = this.#verdicts.get(disk.id);
+    if (verdict?.key === key && clock.monotonic() < verdict.until) return verdict.answer;
+    const answer = await this.#judging.run(disk.id, () =>
+      disks.health(disk.device.node).catch(() => undefined),
+    );
+    this.#verdicts.set(disk.id, { key, answer, until: clock.monotonic() + askAgainAfter });
+    return answer;
   }
 
   #listen(): void {
@@ -245,4 +267,9 @@ export class Storage {
     }
     return problems;
   }
+}
+
+/** This appearance of a disk. */
+function keyOf({ device }: LocalDisk): string {
+  return `${device.sequence}/${device.dev}/${device.size}`;
 }
