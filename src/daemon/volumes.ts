@@ -85,7 +85,7 @@ function machineOf({ exec, files, clock }: Core, secrets: SystemSecrets): Machin
     mounts: new SystemMounts(exec, files),
     folders: new SystemFolders(),
     disks: new SystemDisks(exec, files),
-    processes: new SystemProcesses(files),
+    processes: new SystemProcesses(exec, files),
     secrets,
     network: new SystemNetworkTools(exec),
     clock,

@@ -1,4 +1,6 @@
 import { readlink } from 'node:fs/promises';
+import { setImmediate } from 'node:timers/promises';
+import { type Exec, ExecError } from '#host/exec.ts';
 import type { Files } from '#host/files.ts';
 import { type MountEntry, parseMountInfo } from '#host/mounts.ts';
 
@@ -19,26 +21,38 @@ export interface Processes {
   namespacesWith(dev: string, signal: AbortSignal): Promise<RawHolder[]>;
 }
 
+const mapsTimeout = 3000;
+/** So many descriptors are looked at in one turn of the loop. */
+const descriptorsInOneTurn = 200;
+
 /**
- * Reads /proc only: links there are text, following them would ask the file system itself. A process that ends while
- * it is read is no holder.
+ * Reads /proc only: links there are text, following them would ask the file system itself. What is mapped is read by a
+ * child: the kernel keeps it back while the process waits for a page of a dead server. A process that ends while it is
+ * read is no holder.
  */
 export class SystemProcesses implements Processes {
+  readonly #exec: Exec;
   readonly #files: Files;
 
-  constructor(files: Files) {
+  constructor(exec: Exec, files: Files) {
+    this.#exec = exec;
     this.#files = files;
   }
 
   async holders(dev: string, signal: AbortSignal): Promise<RawHolder[]> {
     const tables = new Map<string, MountEntry[]>();
     const found: RawHolder[] = [];
+    const others = new Map<number, string>();
     for (const pid of this.#pids()) {
       signal.throwIfAborted();
       const mounts = await this.#mountsIn(pid, tables);
       const ours = mounts.filter((entry) => entry.dev === dev);
       const held = ours.length === 0 ? undefined : await this.#heldBy(pid, ours, mounts);
       if (held !== undefined) found.push(this.#describe(pid, held));
+      else if (ours[0] !== undefined) others.set(pid, ours[0].target);
+    }
+    for (const pid of await this.#mappedBy([...others.keys()], dev, signal)) {
+      found.push(this.#describe(pid, others.get(pid) ?? ''));
     }
     return found;
   }
@@ -89,14 +103,30 @@ export class SystemProcesses implements Processes {
       if (path !== undefined && liesOn(path, ours, all)) return path;
     }
     const ids = new Set(ours.map((entry) => String(entry.id)));
-    for (const fd of this.#list(`/proc/${pid}/fd`)) {
+    for (const [n, fd] of this.#list(`/proc/${pid}/fd`).entries()) {
+      if (n % descriptorsInOneTurn === descriptorsInOneTurn - 1) await setImmediate();
       const info = this.#read(`/proc/${pid}/fdinfo/${fd}`);
       const mount = /^mnt_id:\s*(\d+)/m.exec(info ?? '')?.[1];
       if (mount !== undefined && ids.has(mount)) return (await link(`/proc/${pid}/fd/${fd}`)) ?? `fd ${fd}`;
     }
-    const maps = this.#read(`/proc/${pid}/maps`, 16 * 1024 * 1024) ?? '';
-    const mapped = ours.map((entry) => entry.target).find((target) => maps.includes(` ${target}/`));
-    return mapped;
+    return undefined;
+  }
+
+  /** Those of the processes that have mapped a file of the file system; none of them when that cannot be told in time. */
+  async #mappedBy(pids: readonly number[], dev: string, signal: AbortSignal): Promise<number[]> {
+    if (pids.length === 0) return [];
+    // proc_pid_maps(5): the numbers are written in hexadecimal there, at least two digits each.
+    const wanted = dev.split(':').map((part) => Number(part).toString(16).padStart(2, '0'));
+    const maps = pids.map((pid) => `/proc/${pid}/maps`);
+    const args = ['-lsF', '-e', ` ${wanted.join(':')} `, '--', ...maps];
+    try {
+      const options = { timeoutMs: mapsTimeout, signal, okCodes: [0, 1, 2] };
+      const { stdout } = await this.#exec.run('grep', args, options);
+      return [...stdout.matchAll(/^\/proc\/(\d+)\/maps$/gm)].map((match) => Number(match[1]));
+    } catch (error) {
+      if (error instanceof ExecError) return [];
+      throw error;
+    }
   }
 
   #describe(pid: number, path: string): RawHolder {

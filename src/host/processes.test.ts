@@ -1,0 +1,76 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { after, test } from 'node:test';
+import { type Exec, ExecError, type RunResult } from '#host/exec.ts';
+import { Files } from '#host/files.ts';
+import { parseMountInfo } from '#host/mounts.ts';
+import { SystemProcesses } from '#host/processes.ts';
+
+/** A process that has nothing of /proc open, nor its folder there. */
+async function idleChild(): Promise<ChildProcess> {
+  const child = spawn('sleep', ['60'], { cwd: '/', stdio: 'ignore' });
+  after(() => child.kill('SIGKILL'));
+  await once(child, 'spawn');
+  return child;
+}
+
+class WatchedFiles extends Files {
+  readonly read: string[] = [];
+
+  override readText(path: string, maxBytes?: number): string | undefined {
+    this.read.push(path);
+    return super.readText(path, maxBytes);
+  }
+}
+
+function execThat(answer: (args: readonly string[]) => Promise<RunResult>): Exec {
+  const run: Exec['run'] = (file, args) => {
+    assert.equal(file, 'grep');
+    return answer(args);
+  };
+  return { run, lines: () => assert.fail('no listener is needed'), started: 0 };
+}
+
+const proc = parseMountInfo(readFileSync('/proc/self/mountinfo', 'utf8')).find(
+  (entry) => entry.target === '/proc',
+);
+
+test('who has only mapped a file is found by a child, for reading the maps of a hung process hangs', async () => {
+  const { pid } = await idleChild();
+  assert.ok(pid !== undefined && proc !== undefined);
+  const files = new WatchedFiles();
+  let asked: readonly string[] = [];
+  const exec = execThat(async (args) => {
+    asked = args;
+    return { exitCode: 2, stdout: `/proc/${pid}/maps\n`, stderr: '' };
+  });
+  const holders = await new SystemProcesses(exec, files).holders(proc.dev, AbortSignal.timeout(20_000));
+  const held = holders.find((holder) => holder.pid === pid);
+  assert.deepEqual([held?.command, held?.path], ['sleep', '/proc']);
+  assert.ok(asked.includes(`/proc/${pid}/maps`));
+  const [major, minor] = proc.dev.split(':').map((part) => Number(part).toString(16).padStart(2, '0'));
+  assert.ok(asked.includes(` ${major}:${minor} `), asked.slice(0, 4).join('|'));
+  assert.deepEqual(
+    files.read.filter((path) => path.endsWith('/maps')),
+    [],
+  );
+});
+
+test('maps that cannot be read in time hide no other holder', async () => {
+  const { pid } = await idleChild();
+  assert.ok(pid !== undefined && proc !== undefined);
+  const hung = new ExecError({
+    ...{ file: 'grep', args: [], reason: 'timeout', exitCode: null, stdout: '', stderr: '' },
+  });
+  const processes = new SystemProcesses(
+    execThat(() => Promise.reject(hung)),
+    new Files(),
+  );
+  const root = parseMountInfo(readFileSync('/proc/self/mountinfo', 'utf8')).find(
+    (entry) => entry.target === '/',
+  );
+  const holders = await processes.holders(root?.dev ?? '', AbortSignal.timeout(20_000));
+  assert.ok(holders.some((holder) => holder.pid === pid));
+});
