@@ -14,7 +14,7 @@ export type Step =
   | { readonly do: 'detach'; readonly row: MountRow }
   /** Bring the record and the kernel together (a crash, a reboot, somebody else's umount). */
   | { readonly do: 'settle'; readonly row: MountRow }
-  | { readonly do: 'fstab'; readonly entry: FstabEntry };
+  | { readonly do: 'fstab'; readonly entry: FstabEntry; readonly disk: string };
 
 export interface Seen {
   readonly disks: readonly LocalDisk[];
@@ -119,7 +119,9 @@ function stepForVolume(disk: LocalDisk, volume: Volume, seen: Seen, names: Set<s
   const mounted = mountsOf(seen.entries, volume.device).length > 0;
   if (entry !== undefined) {
     const isServed = seen.served.get(entry.target) === appearance(volume, seen.bootId);
-    return !isServed && missing(disk, entry, mounted, seen) ? { do: 'fstab', entry } : undefined;
+    return !isServed && missing(disk, entry, mounted, seen)
+      ? { do: 'fstab', entry, disk: disk.id }
+      : undefined;
   }
   if (mounted || whyNot(disk, volume, seen) !== undefined) return undefined;
   const row = seen.rows.find((each) => each.identity === volume.identity);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type FakeDisk, FakeMachine } from '#host/fake/machine.ts';
 import type { BlockDevice, Devices } from '#host/udev.ts';
+import { isFault } from '#lib/fault.ts';
 import { parseSmbPath } from '#storage/smb.ts';
 import { quickStore, rig, shareRoot } from '../../tests/support/fake-storage.ts';
 
@@ -209,4 +210,42 @@ test('a disk that cannot be read is not read again by everyone who asks', async 
   await storage.disks();
   assert.equal(asked, 2);
   await storage.close();
+});
+
+test('a disk that is being provisioned is not mounted by its fstab line meanwhile', async () => {
+  const machine = new FakeMachine(['/', '/olares', shareRoot, '/srv/data']);
+  machine.fstab.set('/srv/data', 'u-DATA');
+  const { storage } = rig({ machine, store: quickStore() });
+  await storage.start();
+  const release = storage.local.reserve('Acme_S1');
+  machine.plug({ ...stick('S1', 'DATA'), transport: 'sata' });
+  await storage.local.settled();
+  assert.equal(machine.entries().length, 1);
+  release();
+  await storage.local.settled();
+  assert.equal(machine.entries().length, 2);
+  await storage.close();
+});
+
+test('a job of --system that is found again without it writes nothing to a disk', async () => {
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const touched: string[] = [];
+  const note = (what: string) => async () => void touched.push(what);
+  const disks = { wipe: note('wipe'), partition: note('partition'), format: note('format') };
+  const { storage } = rig({ machine, store: quickStore(), disks, mayAct: false });
+  machine.plug(stick('S1'));
+  const input = { disk: 'Acme_S1', filesystem: 'ext4', label: 'Vault', confirm: 'S1', wipe: true } as const;
+  const layout = { filesystem: 'ext4', label: 'Vault', tableUuid: 't', partUuid: 'p', fsUuid: 'f' };
+  const context = {
+    ...{ jobId: '1', input, signal: new AbortController().signal },
+    checkpoint: { layout, serial: 'S1', size: 1 << 30, appearance: '1' },
+    remember: () => undefined,
+    progress: () => undefined,
+  };
+  for (const phase of storage.provisioner.definition().phases(input).slice(1, 3)) {
+    const refused = (error: unknown) => isFault(error) && error.code === 'sandbox';
+    await assert.rejects(async () => phase.run(context), refused);
+    await assert.rejects(async () => phase.resume?.(context), refused);
+  }
+  assert.deepEqual(touched, []);
 });

@@ -159,7 +159,9 @@ export class LocalMounts {
     const { locks, settings } = this.#parts;
     const key = lockKey(step);
     if (!settings.mayAct || locks.busy(key) || this.#isWaiting(step)) return;
-    if (step.do === 'mount' && this.#reserved.has(step.row.disk)) return;
+    const disk = step.do === 'fstab' ? step.disk : step.row.disk;
+    const isMounting = step.do === 'mount' || step.do === 'fstab';
+    if (isMounting && this.#reserved.has(disk)) return;
     const task = locks
       .run(key, () => this.#act(step))
       .then(

@@ -279,6 +279,9 @@ export class Provisioner {
     how: { readonly sameAppearance: boolean; readonly idle: boolean },
     work: (disk: LocalDisk) => Promise<void>,
   ): Promise<void> {
+    if (!this.#parts.settings.mayAct) {
+      throw fault('sandbox', 'Started without --system, beosd writes to no disk.');
+    }
     const { node } = this.#same(context, how).device;
     const hold = await this.#parts.machine.disks.hold(node);
     try {

@@ -51,6 +51,8 @@ export interface RigOptions {
   /** Doors that are real in this test. */
   readonly real?: Partial<Machine>;
   readonly shareRoot?: string;
+  /** False: as in a sandbox. */
+  readonly mayAct?: boolean;
 }
 
 /** A storage daemon on a machine that exists only in memory. */
@@ -97,7 +99,7 @@ export function rig(options: RigOptions): Rig {
       systemPaths: ['/', options.shareRoot ?? shareRoot],
       bootId: options.bootId ?? 'boot-1',
       owner: { uid: 1000, gid: 1000 },
-      mayAct: true,
+      mayAct: options.mayAct ?? true,
     },
     around: {
       report: (now) => {
