@@ -1,18 +1,27 @@
-import { connect, isIPv6 } from 'node:net';
+import { type LookupAddress, lookup } from 'node:dns';
+import { connect, isIPv6, type LookupFunction } from 'node:net';
 import type { Exec } from '#host/exec.ts';
+
+type Resolved = (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void;
+/** All addresses of a name, as the machine resolves it; may take long, and cannot be given up. */
+export type Resolve = (host: string, options: { readonly all: true }, done: Resolved) => void;
 
 /** Asks file servers, by smbclient(1), showmount(8), and a plain connection. */
 export class SystemNetworkTools {
   readonly #exec: Exec;
+  readonly #resolve: Resolve;
+  /** Names being resolved: a thread is busy with each until the resolver gives up, long after who asked has. */
+  readonly #resolving = new Map<string, Resolved[]>();
 
-  constructor(exec: Exec) {
+  constructor(exec: Exec, resolve: Resolve = lookup) {
     this.#exec = exec;
+    this.#resolve = resolve;
   }
 
   /** True when something accepts a connection there. Never rejects, never takes longer than `timeoutMs`. */
   answers(host: string, port: number, timeoutMs: number): Promise<boolean> {
     return new Promise((resolve) => {
-      const socket = connect({ host, port });
+      const socket = connect({ host, port, lookup: this.#lookup });
       const timer = setTimeout(() => end(false), timeoutMs);
       const end = (answer: boolean) => {
         clearTimeout(timer);
@@ -23,6 +32,22 @@ export class SystemNetworkTools {
       socket.once('error', () => end(false));
     });
   }
+
+  /** One resolution a name at a time, whoever asks. */
+  readonly #lookup: LookupFunction = (host, { all }, done) => {
+    const waiting = this.#resolving.get(host) ?? [];
+    waiting.push((error, addresses) => {
+      const [first] = addresses;
+      if (error !== null || all === true || first === undefined) done(error, addresses);
+      else done(null, first.address, first.family);
+    });
+    if (waiting.length > 1) return;
+    this.#resolving.set(host, waiting);
+    this.#resolve(host, { all: true }, (error, addresses) => {
+      this.#resolving.delete(host);
+      for (const tell of waiting) tell(error, addresses);
+    });
+  };
 
   /** `smbclient -g -L`; throws ExecError with its words. */
   async smbShares(server: string, port: number | undefined, authFile: string | undefined): Promise<string> {

@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { test } from 'node:test';
+import { SystemExec } from '#host/exec.ts';
+import { type Resolve, SystemNetworkTools } from '#host/network-tools.ts';
+
+test('a name that is not resolved in time is asked for once, however often its server is dialled', async () => {
+  let asked = 0;
+  const answers: (() => void)[] = [];
+  const resolve: Resolve = (_, __, done) => {
+    asked++;
+    answers.push(() => done(null, [{ address: '127.0.0.1', family: 4 }]));
+  };
+  const tools = new SystemNetworkTools(new SystemExec(), resolve);
+  for (let n = 0; n < 5; n++) assert.equal(await tools.answers('nas.test', 445, 5), false);
+  assert.equal(asked, 1);
+  for (const answer of answers.splice(0)) answer();
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const dialled = tools.answers('nas.test', port, 5000);
+  for (const answer of answers.splice(0)) answer();
+  assert.equal(await dialled, true);
+  assert.equal(asked, 2, 'an answer is not kept: a server may move');
+  server.close();
+});
+
+test('a server that refuses, and a name that nobody has, do not answer', async () => {
+  const none: Resolve = (_, __, done) => done(new Error('ENOTFOUND'), []);
+  assert.equal(await new SystemNetworkTools(new SystemExec(), none).answers('nas.test', 445, 5000), false);
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  assert.equal(await new SystemNetworkTools(new SystemExec()).answers('127.0.0.1', port, 5000), false);
+});
