@@ -249,3 +249,19 @@ test('a job of --system that is found again without it writes nothing to a disk'
   }
   assert.deepEqual(touched, []);
 });
+
+test('a stick that was unmounted is reported so, as not safe, when other mount namespaces cannot be looked into', async () => {
+  let stopped = 0;
+  const powerDown = async () => ++stopped > 0;
+  const namespacesWith = () => Promise.reject(new DOMException('too many processes', 'TimeoutError'));
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const processes = { namespacesWith };
+  const { storage } = rig({ machine, store: quickStore(), disks: { powerDown }, processes });
+  machine.plug(stick('S1', 'STICK'));
+  await storage.start();
+  const [row] = storage.registry.all();
+  assert.ok(row);
+  const ejected = await storage.ejector.eject(row, false);
+  assert.deepEqual([ejected.safe, ejected.poweredDown, stopped], [false, false, 0]);
+  await storage.close();
+});

@@ -81,10 +81,10 @@ export class Ejector {
       throw await this.#refusal(path, row, error);
     }
     const elsewhere = await this.#elsewhere(row.dev);
-    const safe = elsewhere.length === 0 && (await this.#isFree(row.source));
+    const safe = elsewhere?.length === 0 && (await this.#isFree(row.source));
     const poweredDown = safe && (await this.#powerDown(row));
     this.#parts.around.emit({ action: 'ejected', kind: row.kind, path, safe });
-    return { path: mounter.pathOf(after), safe, poweredDown, holders: elsewhere };
+    return { path: mounter.pathOf(after), safe, poweredDown, holders: elsewhere ?? [] };
   }
 
   async #force(row: MountRow): Promise<Ejected> {
@@ -96,7 +96,7 @@ export class Ejector {
     await mounter.umount(held, { lazy: true, timeoutMs: 20_000 });
     const elsewhere = await this.#elsewhere(row.dev);
     around.emit({ action: 'ejected', kind: row.kind, path, safe: false });
-    return { path, safe: false, poweredDown: false, holders: distinct([...holders, ...elsewhere]) };
+    return { path, safe: false, poweredDown: false, holders: distinct([...holders, ...(elsewhere ?? [])]) };
   }
 
   async #flush(path: string, row: MountRow): Promise<void> {
@@ -119,17 +119,24 @@ export class Ejector {
     return fault('mount_busy', `${path} is in use${by}.`, { data: { holders }, cause: error });
   }
 
-  /** Where the file system is still mounted, on this node or in a mount namespace (of a pod): pulling would hurt that. */
-  async #elsewhere(dev: string | undefined): Promise<Holder[]> {
-    if (dev === undefined) return [];
-    const { machine } = this.#parts;
-    const here = machine.mounts.list().filter((entry) => entry.dev === dev);
-    const signal = AbortSignal.timeout(scanDeadline);
-    const found = await machine.processes.namespacesWith(dev, signal);
-    return [
-      ...here.map((entry) => ({ pid: process.pid, command: 'mount', path: entry.target })),
-      ...found.map((holder) => this.#named(holder)),
-    ];
+  /**
+   * Where the file system is still mounted, on this node or in a mount namespace (of a pod): pulling would hurt that.
+   * undefined: nobody can tell; the unmount is done all the same.
+   */
+  async #elsewhere(dev: string | undefined): Promise<Holder[] | undefined> {
+    if (dev === undefined) return undefined;
+    const { machine, around } = this.#parts;
+    try {
+      const here = machine.mounts.list().filter((entry) => entry.dev === dev);
+      const found = await machine.processes.namespacesWith(dev, AbortSignal.timeout(scanDeadline));
+      return [
+        ...here.map((entry) => ({ pid: process.pid, command: 'mount', path: entry.target })),
+        ...found.map((holder) => this.#named(holder)),
+      ];
+    } catch (error) {
+      around.log('cannot tell where else a disk is mounted', { error: messageOf(error) });
+      return undefined;
+    }
   }
 
   /** The kernel itself says so: also a mount that was detached while it was written to holds its device. */
