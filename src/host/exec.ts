@@ -31,10 +31,13 @@ export class ExecError extends Error {
   readonly exitCode: number | null;
   readonly stdout: string;
   readonly stderr: string;
+  /** Set when the child was ended by force: settles when it is really gone. One in uninterruptible sleep may never be. */
+  readonly lingering: Promise<void> | undefined;
 
   constructor(
     init: Pick<ExecError, 'file' | 'args' | 'reason' | 'exitCode' | 'stdout' | 'stderr'> & {
       cause?: unknown;
+      lingering?: Promise<void> | undefined;
     },
   ) {
     const said = (init.stderr.trim() || init.stdout.trim()).split('\n').slice(-3).join(' ').slice(0, 500);
@@ -50,6 +53,7 @@ export class ExecError extends Error {
     this.exitCode = init.exitCode;
     this.stdout = init.stdout;
     this.stderr = init.stderr;
+    this.lingering = init.lingering;
   }
 }
 
@@ -114,6 +118,11 @@ function killGroup(child: ChildProcess): void {
   }
 }
 
+function goneOf(child: ChildProcess): Promise<void> {
+  const isGone = child.exitCode !== null || child.signalCode !== null;
+  return isGone ? Promise.resolve() : new Promise((resolve) => child.once('exit', () => resolve()));
+}
+
 function collect(
   child: ChildProcess,
   file: string,
@@ -125,8 +134,10 @@ function collect(
   const err: Buffer[] = [];
   let reason: ExecError['reason'] | undefined;
   let abandon: () => void = () => undefined;
+  let lingering: Promise<void> | undefined;
   const end = (why: ExecError['reason']) => {
     reason ??= why;
+    lingering ??= goneOf(child);
     killGroup(child);
     // A child in uninterruptible sleep (a dead network mount) outlives even SIGKILL: the caller does not wait for it.
     setTimeout(() => abandon(), 500).unref();
@@ -158,7 +169,7 @@ function collect(
         return;
       }
       const why = reason ?? (cause === undefined ? (exitCode === null ? 'signal' : 'exit') : 'start');
-      reject(new ExecError({ file, args, reason: why, exitCode, stdout, stderr, cause }));
+      reject(new ExecError({ file, args, reason: why, exitCode, stdout, stderr, cause, lingering }));
     };
     abandon = () => {
       for (const stream of [child.stdin, child.stdout, child.stderr]) stream?.destroy();

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { ExecError } from '#host/exec.ts';
+import { FakeClock } from '#host/fake/clock.ts';
 import { type FakeDisk, FakeMachine } from '#host/fake/machine.ts';
 import type { BlockDevice, Devices } from '#host/udev.ts';
 import { isFault } from '#lib/fault.ts';
 import { parseSmbPath } from '#storage/smb.ts';
+import { UsageProbe } from '#storage/usage.ts';
 import { quickStore, rig, shareRoot } from '../../tests/support/fake-storage.ts';
 
 const stick = (serial: string, ...labels: string[]): FakeDisk => ({
@@ -264,4 +267,37 @@ test('a stick that was unmounted is reported so, as not safe, when other mount n
   const ejected = await storage.ejector.eject(row, false);
   assert.deepEqual([ejected.safe, ejected.poweredDown, stopped], [false, false, 0]);
   await storage.close();
+});
+
+test('a mount is not asked again while the child that asked it last cannot even be killed', async () => {
+  let asked = 0;
+  const { promise: lingering, resolve: end } = Promise.withResolvers<void>();
+  const { mounts } = new FakeMachine().ports();
+  const usage: typeof mounts.usage = () => {
+    asked++;
+    const how = {
+      file: 'stat',
+      args: [],
+      reason: 'timeout',
+      exitCode: null,
+      stdout: '',
+      stderr: '',
+    } as const;
+    return Promise.reject(new ExecError({ ...how, lingering }));
+  };
+  const clock = new FakeClock();
+  const probe = new UsageProbe({ ...mounts, usage }, clock, () => undefined);
+  const ask = () => probe.check('key', '/srv/dead');
+  assert.equal(await ask(), false);
+  for (let n = 0; n < 5; n++) {
+    await clock.advance(10 * 60_000);
+    assert.equal(await ask(), false);
+    assert.equal((await probe.usage('key', '/srv/dead', 'ext4')).invalid, true);
+  }
+  assert.equal(asked, 1);
+  end();
+  await lingering;
+  await clock.advance(10 * 60_000);
+  assert.equal(await ask(), false);
+  assert.equal(asked, 2);
 });

@@ -279,6 +279,7 @@ export class Shares {
     try {
       await this.#mountRow(row);
       breaker.succeeded();
+      probe.renewed(identity);
       await probe.check(identity, mounter.pathOf(row));
       around.emit({ action: 'mounted', kind: row.kind, path: mounter.pathOf(row), readOnly: false });
     } catch (error) {

@@ -1,5 +1,6 @@
 import type { UsageStat } from '#api/storage.ts';
 import type { Clock } from '#host/clock.ts';
+import { ExecError } from '#host/exec.ts';
 import type { FsUsage, Mounts } from '#host/mounts.ts';
 import { messageOf } from '#lib/fault.ts';
 
@@ -34,6 +35,8 @@ interface State {
   reason: string;
   at: number;
   flight: Promise<void> | undefined;
+  /** The child that asked last hangs in the kernel: another one would only hang beside it. */
+  lingers: boolean;
   retryAt: number;
   failures: number;
   /** Somebody has waited for its first numbers; nobody does so again. */
@@ -110,6 +113,12 @@ export class UsageProbe {
     return !state.invalid;
   }
 
+  /** It was mounted anew: what hangs at the old mount says nothing about this one. */
+  renewed(key: string): void {
+    const state = this.#states.get(key);
+    if (state !== undefined) state.lingers = false;
+  }
+
   /** Forgets mounts that are gone. */
   keep(keys: ReadonlySet<string>): void {
     for (const key of this.#states.keys()) if (!keys.has(key)) this.#states.delete(key);
@@ -132,6 +141,7 @@ export class UsageProbe {
         reason: '',
         at: Number.NEGATIVE_INFINITY,
         flight: undefined,
+        lingers: false,
         retryAt: 0,
         failures: 0,
         waitedFor: false,
@@ -144,6 +154,7 @@ export class UsageProbe {
   /** One probe at a time per mount; undefined: nothing needs to be asked now. */
   #refresh(state: State, path: string, force = false): Promise<void> | undefined {
     if (state.flight !== undefined) return state.flight;
+    if (state.lingers) return undefined;
     const now = this.#clock.monotonic();
     if (!force && !state.invalid && now - state.at < this.#patience.fresh) return undefined;
     if (now < state.retryAt) return undefined;
@@ -159,6 +170,7 @@ export class UsageProbe {
         },
         (error: unknown) => {
           state.failures++;
+          this.#awaitEnd(state, error);
           const backoff = Math.min(60_000, 2000 * 2 ** Math.min(state.failures, 5));
           state.retryAt = this.#clock.monotonic() + backoff * (0.75 + Math.random() / 2);
           this.#set(state, path, true, messageOf(error));
@@ -168,6 +180,14 @@ export class UsageProbe {
       state.flight = undefined;
     });
     return state.flight;
+  }
+
+  #awaitEnd(state: State, error: unknown): void {
+    if (!(error instanceof ExecError) || error.lingering === undefined) return;
+    state.lingers = true;
+    void error.lingering.then(() => {
+      state.lingers = false;
+    });
   }
 
   #set(state: State, path: string, invalid: boolean, reason: string): void {
