@@ -71,6 +71,8 @@ interface Connection {
   readonly client: MessageBus;
   /** Unique names behind the well-known ones that somebody listens to. */
   readonly owners: Map<string, string>;
+  /** Subscriptions whose rules the bus has, or is being told. */
+  readonly installed: Set<Subscription>;
 }
 
 const dbus = 'org.freedesktop.DBus';
@@ -168,9 +170,11 @@ export class MessageBusPort implements Bus {
   async #connect(): Promise<Connection> {
     try {
       const client = await open(this.#address);
-      const connection: Connection = { client, owners: new Map() };
+      const connection: Connection = { client, owners: new Map(), installed: new Set() };
       client.connection.on('message', (message) => this.#receive(connection, message));
       client.connection.on('close', () => this.#lost('the connection to the bus ended'));
+      // Who is told that the bus is there, or gets an answer over it, misses no signal from then on.
+      await Promise.all([...this.#subscriptions].map((each) => this.#install(connection, each)));
       this.#tell(true, undefined);
       return connection;
     } catch (error) {
@@ -202,14 +206,14 @@ export class MessageBusPort implements Bus {
       await this.#clock.sleep(pause, this.#closed.signal);
       if (this.#subscriptions.size === 0) return;
       const connection = await this.#connection().catch(() => undefined);
-      if (!connection) continue;
-      await Promise.all([...this.#subscriptions].map((each) => this.#install(connection, each)));
-      return;
+      if (connection) return;
     }
   }
 
   /** Never rejects: a rule that could not be set is a lost connection, and that is reported as such. */
   async #install(connection: Connection, subscription: Subscription): Promise<void> {
+    if (connection.installed.has(subscription)) return;
+    connection.installed.add(subscription);
     try {
       const { client, owners } = connection;
       if (!owners.has(subscription.service)) {
