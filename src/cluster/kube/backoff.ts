@@ -5,7 +5,7 @@ export type Random = () => number;
 
 const firstMs = 200;
 /** Low, for the API server is near: recovery is to be seen within 5 s of its return. */
-const lastMs = 3000;
+const lastMs = 1500;
 
 /** Waits between attempts that get longer, with jitter so that watches do not come back in step. */
 export class Backoff {
@@ -28,7 +28,7 @@ export class Backoff {
     this.#failures = 0;
   }
 
-  /** The next wait, ms: doubling from 200 to 3000, between half and the whole of it. */
+  /** The next wait, ms: doubling from 200 to 1500, between half and the whole of it. */
   next(atLeastMs = 0): number {
     const ceiling = Math.min(lastMs, firstMs * 2 ** this.#failures);
     this.#failures++;
