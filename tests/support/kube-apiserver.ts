@@ -200,6 +200,18 @@ export class KubeApiServer {
       '--max-mutating-requests-inflight=1000',
     ]);
     await until('kube-apiserver', async () => (await this.call('GET', '/readyz')).status === 200, 120_000);
+    // It says that it is ready, and answers "server is starting" for defined resources some seconds longer.
+    for (const path of await this.#definedPaths()) {
+      await until(path, async () => (await this.call('GET', path)).status === 200, 60_000);
+    }
+  }
+
+  async #definedPaths(): Promise<string[]> {
+    const { body } = await this.call('GET', '/apis/apiextensions.k8s.io/v1/customresourcedefinitions');
+    const { items = [] } = body as { items?: readonly Definition[] };
+    return items.map(
+      ({ spec }) => `/apis/${spec.group}/${spec.versions[0]?.name}/${spec.names.plural}?limit=1`,
+    );
   }
 
   /** Ends with SIGKILL, as a power cut would. */
@@ -315,6 +327,14 @@ async function end(child: ChildProcess | undefined, signal: NodeJS.Signals): Pro
 }
 
 /** Waits for a process to serve: polling is all there is for somebody else's start. */
+interface Definition {
+  readonly spec: {
+    readonly group: string;
+    readonly names: { readonly plural: string };
+    readonly versions: readonly { readonly name: string }[];
+  };
+}
+
 async function until(what: string, ready: () => Promise<boolean>, withinMs = 30_000): Promise<void> {
   const deadline = performance.now() + withinMs;
   for (;;) {
