@@ -115,6 +115,7 @@ for (const [name, answer] of [
   ['429 with Retry-After', { kind: 'status', status: 429, retryAfter: 1 }],
   ['500', { kind: 'status', status: 500 }],
   ['503', { kind: 'status', status: 503 }],
+  ['503 with the Retry-After of a starting server', { kind: 'status', status: 503, retryAfter: 10 }],
   ['half a JSON line', { kind: 'half-line' }],
   ['something that is not JSON', { kind: 'garbage' }],
 ] as const satisfies readonly (readonly [string, FaultyAnswer])[]) {

@@ -34,6 +34,11 @@ export interface ReflectorOptions<T> {
 
 const definitions = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
 const harmlessInARow = 3;
+/**
+ * A server's Retry-After is heard up to this, ms. A starting one asks for 10 s for resources that it defines a moment
+ * later, and this node's state would be old for so long; six requests every two seconds hurt nobody.
+ */
+const mostAskedMs = 2000;
 const pageSize = 500;
 const pageDeadlineMs = 30_000;
 /** A watch that ends sooner, without a word, does not count as a success. */
@@ -148,7 +153,8 @@ export class Reflector<T> {
     const harmless = gone || error instanceof EndedEarly;
     if (!harmless || this.#backoff.failures >= harmlessInARow)
       this.#setProblem(`${name}: ${messageOf(error)}`);
-    await this.#backoff.wait(signal, error instanceof KubeStatusError ? error.retryAfterMs : undefined);
+    const asked = error instanceof KubeStatusError ? error.retryAfterMs : undefined;
+    await this.#backoff.wait(signal, Math.min(asked ?? 0, mostAskedMs));
   }
 
   /** Reads the whole collection in pages into a new copy, then takes over the differences in one go. */
