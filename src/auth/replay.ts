@@ -5,7 +5,8 @@ import type { ParsedJws } from '#auth/jws.ts';
 import type { Clock } from '#host/clock.ts';
 import { rfc3339 } from '#host/clock.ts';
 import type { Fault } from '#lib/fault.ts';
-import { type Database, type Store, StoreUnavailable } from '#store/store.ts';
+import type { Database } from '#store/database.ts';
+import { type Store, StoreUnavailable } from '#store/store.ts';
 
 /** How far the clock of a signer may be off, either way, ms (contract §8). */
 export const skewAllowed = 20 * 60_000;

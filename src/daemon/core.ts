@@ -63,7 +63,11 @@ export function openCore(config: Config, ports: DaemonPorts): Core {
   const nodeId = nodeIdOf(files, kv, config.sandbox);
   const observatory = openObservatory(config, clock, nodeId, onError);
   const storeWatch = new StoreWatch({ store, observatory, clock, signal: stopping.signal });
-  const eventLog = new EventLog(store);
+  const eventLog = new EventLog(store, () => {
+    events.wake();
+    // The disk may have refused them: it was asked off our thread, and says so only now.
+    if (!store.health.durable) storeWatch.look();
+  });
   const snapshot = () => ({ status: observatory.current.status });
   const events = new EventHub({ log: eventLog, clock, snapshot });
   observatory.onChange((now, before) => {

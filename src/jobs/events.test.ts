@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, unlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -11,14 +11,25 @@ import { Store } from '#store/store.ts';
 
 function setUp(dir = mkdtempSync(join(tmpdir(), 'beosd-events-'))) {
   const store = new Store(dir, Date.now);
-  const log = new EventLog(store);
-  const hub = new EventHub({
+  const waiting = new Set<() => void>();
+  const log = new EventLog(store, () => {
+    hub.wake();
+    for (const look of waiting) look();
+  });
+  const hub: EventHub = new EventHub({
     log,
     clock: new FakeClock(),
     snapshot: () => ({ state: 'checking' }),
     maxReaders: 3,
   });
-  return { dir, store, log, hub };
+  /** Resolves when an event may be read: it is on the disk. */
+  const readable = (id: number) =>
+    new Promise<void>((resolve) => {
+      const look = () => log.range().newest >= id && resolve();
+      waiting.add(look);
+      look();
+    });
+  return { dir, store, log, hub, readable };
 }
 
 function reader(
@@ -52,8 +63,9 @@ const idsIn = (text: string) =>
   [...text.matchAll(/^id: (\d+)\nevent: job$/gm)].map((match) => Number(match[1]));
 
 test('a reader that comes back with its last id gets what it missed, once', async () => {
-  const { hub } = setUp();
+  const { hub, readable } = setUp();
   const ids = [1, 2, 3].map((n) => hub.publish('job', { n }).id);
+  await readable(ids[2] ?? 0);
   const one = reader(hub, { lastEventId: String(ids[0]) });
   await one.next();
   assert.deepEqual(idsIn(await one.next()), ids.slice(1));
@@ -74,6 +86,27 @@ test('ids go on growing after a restart, and an id from before it still resumes'
   await back.next();
   assert.deepEqual(idsIn(await back.next()), [second]);
   await back.stop();
+});
+
+test('an event is read only once it is on the disk, and a disk that refuses it loses none', async () => {
+  const { dir, store, log, hub, readable } = setUp();
+  const first = hub.publish('job', { n: 1 }).id;
+  assert.deepEqual(log.after(0, 10), [], 'not yet: a power cut could take it back');
+  assert.equal(log.range().newest, 0);
+  const second = hub.publish('job', { n: 2 }).id;
+  await readable(second);
+  assert.deepEqual(
+    log.after(0, 10).map(({ id }) => id),
+    [first, second],
+  );
+  unlinkSync(join(dir, 'beosd.db-wal'));
+  const third = hub.publish('job', { n: 3 }).id;
+  await readable(third);
+  assert.equal(store.health.durable, false);
+  assert.deepEqual(
+    log.after(0, 10).map(({ id }) => id),
+    [first, second, third],
+  );
 });
 
 test('an id that is too old, from the future, or no id gets a reset with a snapshot', async () => {

@@ -21,8 +21,8 @@ const batch = 200;
 const heartbeatMs = 20_000;
 
 /**
- * The stream of GET /events. The log in the store is the truth; publishing appends to it and wakes the readers, each of
- * which reads on from its own id: a reader that is slow, or comes back after a restart, misses nothing and sees
+ * The stream of GET /events. The log in the store is the truth; publishing appends to it, which wakes the readers; each
+ * of them reads on from its own id: a reader that is slow, or comes back after a restart, misses nothing and sees
  * nothing twice, and nobody's backlog is kept in memory.
  */
 export class EventHub {
@@ -38,9 +38,12 @@ export class EventHub {
 
   publish(type: EventType, data: Readonly<Record<string, unknown>>): EventRow {
     const at = new Date(this.#options.clock.now()).toISOString();
-    const event = this.#options.log.append({ type, data: { at, ...data } });
+    return this.#options.log.append({ type, data: { at, ...data } });
+  }
+
+  /** The log has more to read. */
+  wake(): void {
     for (const wake of this.#wakers) wake();
-    return event;
   }
 
   get readers(): number {

@@ -1,5 +1,6 @@
 import { type DiskPolicy, diskPolicies } from '#api/storage.ts';
-import type { Row, Store } from '#store/store.ts';
+import type { Row } from '#store/database.ts';
+import type { Store } from '#store/store.ts';
 
 export type MountKind = 'usb' | 'hdd' | 'smb' | 'nfs';
 /** Written before the act: `mounting` and `unmounting` are found again after a crash. */

@@ -1,4 +1,5 @@
-import type { Row, Store } from '#store/store.ts';
+import type { Row } from '#store/database.ts';
+import type { Store } from '#store/store.ts';
 
 export interface AuditEntry {
   /** ms since the epoch. */

@@ -1,4 +1,5 @@
-import type { Row, Store } from '#store/store.ts';
+import type { Row } from '#store/database.ts';
+import type { Store } from '#store/store.ts';
 
 export interface EventRow {
   readonly id: number;
@@ -9,17 +10,31 @@ export interface EventRow {
 /** How many events are kept for readers that come back. */
 export const keptEvents = 10_000;
 
-/** The log of events: appended, read from an id on, trimmed from the old end. Ids only grow, also across restarts. */
+/**
+ * The log of events: appended, read from an id on, trimmed from the old end. Ids only grow, also across restarts.
+ *
+ * INVARIANT: nobody reads an event that a power cut could still take back, so that no id is ever seen for two events.
+ * Nor does anybody wait for the disk: events that come while one batch is being made durable are the next batch.
+ */
 export class EventLog {
   readonly #store: Store;
+  readonly #onReadable: () => void;
   #sinceTrim = 0;
+  /** The newest event that may be read. */
+  #readable: number;
+  /** The newest event; while it is above `#readable` a batch is on its way to the disk. */
+  #newest: number;
 
-  constructor(store: Store) {
+  /** `onReadable` is told when {@link after} has more. */
+  constructor(store: Store, onReadable: () => void) {
     this.#store = store;
+    this.#onReadable = onReadable;
+    this.#newest = this.#lastGivenOut();
+    this.#readable = this.#newest;
   }
 
   append(event: Omit<EventRow, 'id'>): EventRow {
-    const id = this.#store.write((db) => {
+    const id = this.#store.note((db) => {
       db.run('INSERT INTO events (type, data) VALUES (?, ?)', event.type, JSON.stringify(event.data));
       const added = Number(db.get('SELECT last_insert_rowid() AS id')?.['id']);
       if (++this.#sinceTrim >= 500) {
@@ -28,24 +43,43 @@ export class EventLog {
       }
       return added;
     });
+    const onItsWay = this.#newest > this.#readable;
+    this.#newest = id;
+    if (!onItsWay) void this.#makeReadable();
     return { id, ...event };
+  }
+
+  async #makeReadable(): Promise<void> {
+    while (this.#readable < this.#newest) {
+      const batch = this.#newest;
+      await this.#store.settle();
+      this.#readable = batch;
+      this.#onReadable();
+    }
   }
 
   /** Events after `id`, oldest first. */
   after(id: number, limit: number): EventRow[] {
     const rows = this.#store.read((db) =>
-      db.all('SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?', id, limit),
+      db.all('SELECT * FROM events WHERE id > ? AND id <= ? ORDER BY id LIMIT ?', id, this.#readable, limit),
     );
     return rows.map(toEvent);
   }
 
-  /** The oldest event that is still kept, and the newest that was ever given out. */
+  /** The oldest event that is still kept, and the newest that was ever given out for reading. */
   range(): { readonly oldest: number | undefined; readonly newest: number } {
-    return this.#store.read((db) => {
-      const oldest = db.get('SELECT min(id) AS id FROM events')?.['id'];
-      const newest = db.get("SELECT seq FROM sqlite_sequence WHERE name = 'events'")?.['seq'];
-      return { oldest: typeof oldest === 'number' ? oldest : undefined, newest: Number(newest ?? 0) };
-    });
+    const oldest = this.#store.read((db) => db.get('SELECT min(id) AS id FROM events')?.['id']);
+    const waiting = this.#newest > this.#readable;
+    return {
+      oldest: typeof oldest === 'number' ? oldest : undefined,
+      newest: waiting ? this.#readable : this.#lastGivenOut(),
+    };
+  }
+
+  /** A store that was lost and begun anew counts from above all that the old one can have given out. */
+  #lastGivenOut(): number {
+    const row = this.#store.read((db) => db.get("SELECT seq FROM sqlite_sequence WHERE name = 'events'"));
+    return Number(row?.['seq'] ?? 0);
   }
 }
 

@@ -1,8 +1,10 @@
 import { closeSync, mkdirSync, openSync, readSync, renameSync, statSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import { DatabaseSync } from 'node:sqlite';
 import { pathToFileURL } from 'node:url';
 import { causeChain, errnoOf, Fault } from '#lib/fault.ts';
+import { Database } from '#store/database.ts';
 import { migrations, tables } from '#store/migrations.ts';
 
 /** The store cannot keep what it is told: the disk is full, read-only or broken. */
@@ -13,61 +15,6 @@ export class StoreUnavailable extends Fault<'store_unavailable'> {
       `The daemon cannot remember anything now (${reason}), so it does not begin this.`,
       { cause },
     );
-  }
-}
-
-export type Row = Readonly<Record<string, string | number | bigint | Uint8Array | null>>;
-
-/** One connection with its prepared statements. */
-export class Database {
-  readonly #db: DatabaseSync;
-  readonly #statements = new Map<string, StatementSync>();
-
-  constructor(db: DatabaseSync) {
-    this.#db = db;
-  }
-
-  all(sql: string, ...values: SQLInputValue[]): Row[] {
-    return this.#prepare(sql).all(...values) as Row[];
-  }
-
-  get(sql: string, ...values: SQLInputValue[]): Row | undefined {
-    return this.#prepare(sql).get(...values) as Row | undefined;
-  }
-
-  /** Rows changed. */
-  run(sql: string, ...values: SQLInputValue[]): number {
-    return Number(this.#prepare(sql).run(...values).changes);
-  }
-
-  exec(sql: string): void {
-    this.#db.exec(sql);
-  }
-
-  transaction<T>(work: (db: Database) => T): T {
-    this.#db.exec('BEGIN IMMEDIATE');
-    try {
-      const result = work(this);
-      this.#db.exec('COMMIT');
-      return result;
-    } catch (error) {
-      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
-      throw error;
-    }
-  }
-
-  close(): void {
-    this.#statements.clear();
-    this.#db.close();
-  }
-
-  #prepare(sql: string): StatementSync {
-    let statement = this.#statements.get(sql);
-    if (statement === undefined) {
-      statement = this.#db.prepare(sql);
-      this.#statements.set(sql, statement);
-    }
-    return statement;
   }
 }
 
@@ -95,6 +42,7 @@ export class Store {
   #health: StoreHealth;
   /** While in memory: it began with all that the disk holds, so that what is missing in it was removed on purpose. */
   #knowsAll = false;
+  #closed = false;
 
   constructor(folder: string, now: () => number) {
     this.#folder = folder;
@@ -115,14 +63,35 @@ export class Store {
     return work(this.#db);
   }
 
-  /** Best effort: durable where the disk allows it, else in memory until it does. For progress, events, audit. */
+  /** Best effort: durable where the disk allows it, else in memory until it does. For progress and audit. */
   write<T>(work: (db: Database) => T): T {
+    return this.#bestEffort(() => this.#db.transaction(work));
+  }
+
+  /** As {@link write}, and never waits for the disk: durable when a {@link settle} begun later has resolved. For events. */
+  note<T>(work: (db: Database) => T): T {
+    return this.#bestEffort(() => this.#db.quickTransaction(work));
+  }
+
+  /** Resolves when what was noted until now is durable, or the store in memory; the fsync is not on our thread. */
+  async settle(): Promise<void> {
+    if (!this.#health.durable) return;
+    const db = this.#db;
     try {
-      return this.#db.transaction(work);
+      await using log = await open(`${this.#path()}-wal`, 'r');
+      await log.datasync();
+    } catch (error) {
+      if (db === this.#db && !this.#closed) this.#degrade(causeChain(error));
+    }
+  }
+
+  #bestEffort<T>(act: () => T): T {
+    try {
+      return act();
     } catch (error) {
       if (!this.#health.durable || !isDiskTrouble(error)) throw error;
       this.#degrade(causeChain(error));
-      return this.#db.transaction(work);
+      return act();
     }
   }
 
@@ -159,6 +128,7 @@ export class Store {
   }
 
   close(): void {
+    this.#closed = true;
     this.#db.close();
   }
 
