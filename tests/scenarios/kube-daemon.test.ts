@@ -39,7 +39,7 @@ describe('the whole daemon with a cluster', () => {
     writeFileSync(join(dir, 'data/base/.installed'), '1.12.0 k3s');
     const hourAgo = Date.now() / 1000 - 3600;
     utimesSync(join(dir, 'data/base/.installed'), hourAgo, hourAgo);
-    daemon = new Helper('kube-daemon.ts', dir, join(dir, 'kubeconfig'));
+    daemon = new Helper('kube-daemon.ts', [dir, join(dir, 'kubeconfig')]);
     ({ port } = await daemon.line<{ port: number }>());
   });
 

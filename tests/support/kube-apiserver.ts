@@ -2,17 +2,13 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { createWriteStream, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { Agent, request } from 'node:https';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { buildKube, findKube, type KubeBinaries } from './kube-build.ts';
-
-export interface ApiAnswer {
-  readonly status: number;
-  readonly body: { readonly [key: string]: unknown };
-}
+import { type ApiAnswer, KubeClient } from './kube-client.ts';
+import { onProcessor } from './processors.ts';
 
 /** The reason for which the tests with a real server are skipped; false: it is here, built now if need be. */
 export async function whyNoKube(): Promise<string | false> {
@@ -42,24 +38,35 @@ export class KubeApiServer {
   readonly port: number;
   readonly #etcdPort: number;
   readonly #binaries: KubeBinaries;
+  readonly #processor: number | undefined;
   #etcd: ChildProcess | undefined;
   #api: ChildProcess | undefined;
-  #agent: Agent | undefined;
+  #client: KubeClient | undefined;
   #clientCertificates = false;
 
-  private constructor(binaries: KubeBinaries, dir: string, port: number, etcdPort: number) {
+  private constructor(
+    binaries: KubeBinaries,
+    dir: string,
+    port: number,
+    etcdPort: number,
+    processor: number | undefined,
+  ) {
+    this.#processor = processor;
     this.#binaries = binaries;
     this.dir = dir;
     this.port = port;
     this.#etcdPort = etcdPort;
   }
 
-  /** Fails where there are no binaries: ask {@link whyNoKube} first. */
-  static async start(): Promise<KubeApiServer> {
+  /**
+   * Fails where there are no binaries: ask {@link whyNoKube} first. `processor`: the only one that the server and its
+   * etcd may use, so that what is measured beside them is not their hunger.
+   */
+  static async start(processor?: number): Promise<KubeApiServer> {
     const binaries = findKube();
     if (binaries === undefined) throw new Error('no kube-apiserver');
     const dir = mkdtempSync(join(tmpdir(), 'beosd-kube-'));
-    const server = new KubeApiServer(binaries, dir, await freePort(), await freePort());
+    const server = new KubeApiServer(binaries, dir, await freePort(), await freePort(), processor);
     server.#writeKeys();
     await server.startEtcd();
     await server.startApi();
@@ -70,8 +77,12 @@ export class KubeApiServer {
     return `https://127.0.0.1:${this.port}`;
   }
 
+  get caFile(): string {
+    return join(this.dir, 'certs/apiserver.crt');
+  }
+
   get ca(): string {
-    return readFileSync(join(this.dir, 'certs/apiserver.crt'), 'utf8');
+    return readFileSync(this.caFile, 'utf8');
   }
 
   /** A kubeconfig for one of the static tokens. */
@@ -217,7 +228,8 @@ export class KubeApiServer {
   /** Ends with SIGKILL, as a power cut would. */
   async stopApi(): Promise<void> {
     await end(this.#api, 'SIGKILL');
-    this.#agent?.destroy();
+    this.#client?.close();
+    this.#client = undefined;
   }
 
   async stopEtcd(): Promise<void> {
@@ -255,47 +267,17 @@ export class KubeApiServer {
     method: string,
     path: string,
     body?: unknown,
-    contentType = 'application/json',
-    token = 'admin-token',
+    contentType?: string,
+    token?: string,
   ): Promise<ApiAnswer> {
-    this.#agent ??= new Agent({ keepAlive: true, maxSockets: 64 });
-    const text = body === undefined ? undefined : JSON.stringify(body);
-    const { promise, resolve, reject } = Promise.withResolvers<ApiAnswer>();
-    const sent = request(
-      `${this.url}${path}`,
-      {
-        method,
-        agent: this.#agent,
-        ca: this.ca,
-        headers: {
-          authorization: `Bearer ${token}`,
-          ...(text ? { 'content-type': contentType, 'content-length': Buffer.byteLength(text) } : {}),
-        },
-      },
-      (response) => {
-        let received = '';
-        response.setEncoding('utf8');
-        response.on('data', (chunk: string) => {
-          received += chunk;
-        });
-        response.on('end', () => {
-          const status = response.statusCode ?? 0;
-          resolve({ status, body: received.startsWith('{') ? JSON.parse(received) : { text: received } });
-        });
-      },
-    );
-    sent.on('error', reject);
-    sent.end(text);
-    return promise;
+    this.#client ??= new KubeClient(this.url, this.ca);
+    return this.#client.call(method, path, body, contentType, token);
   }
 
   /** As {@link call}; anything but 2xx fails the test. */
-  async must(method: string, path: string, body?: unknown, contentType?: string): Promise<ApiAnswer['body']> {
-    const answer = await this.call(method, path, body, contentType);
-    if (answer.status >= 300) {
-      throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body).slice(0, 400)}`);
-    }
-    return answer.body;
+  must(method: string, path: string, body?: unknown, contentType?: string): Promise<ApiAnswer['body']> {
+    this.#client ??= new KubeClient(this.url, this.ca);
+    return this.#client.must(method, path, body, contentType);
   }
 
   async stop(): Promise<void> {
@@ -307,7 +289,10 @@ export class KubeApiServer {
 
   #spawn(file: string, name: string, args: readonly string[]): ChildProcess {
     const log = createWriteStream(join(this.dir, `${name}.log`), { flags: 'a' });
-    const child = spawn(file, args, { cwd: this.dir, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(...onProcessor(this.#processor, file, args), {
+      cwd: this.dir,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     child.stdout?.pipe(log, { end: false });
     child.stderr?.pipe(log, { end: false });
     const kill = () => child.kill('SIGKILL');

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
-import type { ApiAnswer } from './kube-apiserver.ts';
+import type { ApiAnswer } from './kube-client.ts';
 import { selector } from './kube-selector.ts';
 
 type Json = { [key: string]: unknown };

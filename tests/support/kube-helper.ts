@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { onProcessor } from './processors.ts';
 
 /** What tests/support/kube-daemon.ts tells of itself. */
 export interface Figures {
@@ -20,9 +21,10 @@ export class Helper {
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;
 
-  constructor(script: string, ...args: string[]) {
+  constructor(script: string, args: readonly string[], processor?: number) {
     const path = join(import.meta.dirname, script);
-    this.#child = spawn(process.execPath, ['--expose-gc', path, ...args], {
+    const argv = ['--expose-gc', path, ...args];
+    this.#child = spawn(...onProcessor(processor, process.execPath, argv), {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     if (this.#child.stdout === null) throw new Error('no output');

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ClusterReport } from '#cluster/kube/cluster-watch.ts';
 import type { KubeNames } from '#cluster/kube/names.ts';
-import type { ApiAnswer } from './kube-apiserver.ts';
+import type { ApiAnswer } from './kube-client.ts';
 import type { Followed } from './kube-harness.ts';
 
 /** What both the real server and the fake can be told. */

@@ -24,6 +24,11 @@ export async function samples(port: number, path: string, ms: number): Promise<S
   return { count: taken.length, p50: at(0.5), p99: at(0.99) };
 }
 
+/** The lowest p99: what others do on the machine meanwhile only ever makes a round slower. */
+export function best(rounds: readonly Samples[]): number {
+  return Math.min(...rounds.map(({ p99 }) => p99));
+}
+
 function once(port: number, path: string, agent: Agent): Promise<void> {
   return new Promise((resolve, reject) => {
     get({ host: '127.0.0.1', port, path, agent }, (response) => {
