@@ -1,8 +1,8 @@
 import { join } from 'node:path';
-import { foreignCheck, nodeValues, programChecks } from '#cluster/install.ts';
-import { runInstaller, versionFolder } from '#cluster/installer-run.ts';
+import { foreignCheck, programChecks } from '#cluster/install.ts';
+import { installerPhase } from '#cluster/installer-phase.ts';
 import type { InstallerOptions } from '#cluster/ports.ts';
-import type { JobDefinition, Phase, PhaseContext } from '#jobs/definition.ts';
+import type { JobDefinition, Phase } from '#jobs/definition.ts';
 
 export interface ChangeIpInput {
   /** The IPv4 address that the node shall have from now on. */
@@ -59,23 +59,9 @@ function bind(options: ChangeIpOptions): Phase<ChangeIpInput> {
 }
 
 function move(options: ChangeIpOptions): Phase<ChangeIpInput> {
-  const run = (context: PhaseContext<ChangeIpInput>) => {
-    options.files.makeDir(join(versionFolder(options), 'logs'));
-    return runInstaller(options, context, {
-      command: options.profile.changeIp,
-      values: nodeValues(options),
-      redact: (text) => text,
-      firstStep: 'waiting for the installer',
-    });
-  };
-  return {
+  return installerPhase(options, {
     name: 'move',
-    does: `runs ${options.program} ${options.profile.changeIp.argv[0]}: certificates and services of the cluster get the new address`,
-    reversible: false,
-    weight: 98,
-    cancellable: false,
-    afterCrash: 'resume',
-    run,
-    resume: run,
-  };
+    command: options.profile.changeIp,
+    effect: 'certificates and services of the cluster get the new address',
+  });
 }

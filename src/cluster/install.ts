@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { fault } from '#api/errors.ts';
-import { runInstaller, versionFolder } from '#cluster/installer-run.ts';
+import { nodeValues, runInstaller, versionFolder } from '#cluster/installer-run.ts';
 import type { InstallerOptions } from '#cluster/ports.ts';
 import type { Check, JobDefinition, Phase, PhaseContext } from '#jobs/definition.ts';
 import { errnoOf, messageOf } from '#lib/fault.ts';
@@ -91,11 +91,6 @@ function verify(options: InstallerOptions): Phase<InstallInput> {
       return Promise.resolve();
     },
   };
-}
-
-/** What argv and environment of every command may ask for. */
-export function nodeValues(options: InstallerOptions): Record<string, string> {
-  return { version: options.version, baseDir: options.baseDir, kube: options.kube };
 }
 
 function passwordOf(options: InstallerOptions, input: InstallInput): string {

@@ -153,3 +153,8 @@ function failureOf(options: InstallerOptions, end: RunEnd, follower: Follower): 
 function ending(code: number): string {
   return code > 128 && code < 160 ? `was ended by signal ${code - 128}` : `ended with code ${code}`;
 }
+
+/** What argv and environment of every command may ask for. */
+export function nodeValues(options: InstallerOptions): Record<string, string> {
+  return { version: options.version, baseDir: options.baseDir, kube: options.kube };
+}

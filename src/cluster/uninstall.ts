@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { fault } from '#api/errors.ts';
-import { foreignCheck, nodeValues, programChecks } from '#cluster/install.ts';
-import { runInstaller, versionFolder } from '#cluster/installer-run.ts';
+import { foreignCheck, programChecks } from '#cluster/install.ts';
+import { installerPhase } from '#cluster/installer-phase.ts';
 import type { InstallerOptions } from '#cluster/ports.ts';
-import type { JobDefinition, Phase, PhaseContext } from '#jobs/definition.ts';
+import type { JobDefinition, Phase } from '#jobs/definition.ts';
 
 export type UninstallInput = Readonly<Record<string, never>>;
 
@@ -22,25 +22,11 @@ export function uninstallDefinition(options: InstallerOptions): JobDefinition<Un
 }
 
 function uninstall(options: InstallerOptions): Phase<UninstallInput> {
-  const run = (context: PhaseContext<UninstallInput>) => {
-    options.files.makeDir(join(versionFolder(options), 'logs'));
-    return runInstaller(options, context, {
-      command: options.profile.uninstall,
-      values: nodeValues(options),
-      redact: (text) => text,
-      firstStep: 'waiting for the installer',
-    });
-  };
-  return {
+  return installerPhase(options, {
     name: 'uninstall',
-    does: `runs ${options.program} ${options.profile.uninstall.argv[0]}: the cluster, its data and its users are removed`,
-    reversible: false,
-    weight: 98,
-    cancellable: false,
-    afterCrash: 'resume',
-    run,
-    resume: run,
-  };
+    command: options.profile.uninstall,
+    effect: 'the cluster, its data and its users are removed',
+  });
 }
 
 function release(options: InstallerOptions): Phase<UninstallInput> {
