@@ -111,6 +111,32 @@ test('a server that is away is asked for a few times a second, and found again w
   assert.ok(performance.now() - reopened < 5000);
 });
 
+test('whoever waits for a connection gets the next one, also when some were opened in vain', async () => {
+  const { fake, world, followed } = await scene();
+  const isProbe = (path: string) => path.includes('kube-system');
+  fake.misbehave = ({ path }) => (isProbe(path) ? { kind: 'status', status: 500 } : undefined);
+  fake.cut();
+  const asked = fake.requests.length;
+  const probes = () => fake.requests.slice(asked).filter(isProbe).length;
+  await eventually('four connections in vain', () => probes() >= 4, 15_000);
+  await world.system(testNames, '1.12.9');
+  fake.misbehave = () => undefined;
+  await followed.until('back', version('1.12.9'), 5000);
+  await eventually('the pods of this node', () => followed.watch.localPodsAge === 0);
+});
+
+test('a watch that is never answered, on a connection that is well, is told and asked for anew', async () => {
+  const { fake, world, followed } = await scene();
+  fake.misbehave = ({ path, watch }) =>
+    watch && path.includes('terminus') ? { kind: 'silence' } : undefined;
+  fake.endWatches('terminus');
+  const told = (report: ClusterReport) => lost(report) && /terminus: no answer/.test(JSON.stringify(report));
+  assertLastTruth(await followed.until('told', told, 20_000), /no answer within/);
+  await world.system(testNames, '1.12.9');
+  fake.misbehave = () => undefined;
+  await followed.until('back', version('1.12.9'), 15_000);
+});
+
 for (const [name, answer] of [
   ['429 with Retry-After', { kind: 'status', status: 429, retryAfter: 1 }],
   ['500', { kind: 'status', status: 500 }],

@@ -33,6 +33,8 @@ export interface KubeRequest {
   readonly signal?: AbortSignal;
   /** The whole exchange must end within this many ms. Default 10 s. Not for watches. */
   readonly deadlineMs?: number;
+  /** The headers of the answer must come within this many ms, however long the body may last. */
+  readonly openWithinMs?: number;
   /** Called when the server has accepted the request (2xx), before any of the body. */
   readonly onOpen?: () => void;
 }
@@ -148,14 +150,22 @@ export class KubeConnection {
     const signals = [this.#ended.signal];
     if (request.signal) signals.push(request.signal);
     const over = new AbortController();
+    const opened = new AbortController();
     const signal = AbortSignal.any([...signals, over.signal]);
-    if (request.deadlineMs !== undefined) {
-      const late = () => over.abort(new KubeLinkError(`no answer within ${request.deadlineMs} ms`));
-      this.#clock.sleep(request.deadlineMs, signal).then(late, () => undefined);
-    }
+    const limit = (ms: number | undefined, until: AbortSignal) => {
+      if (ms === undefined) return;
+      const late = () => over.abort(new KubeLinkError(`no answer within ${ms} ms`));
+      this.#clock.sleep(ms, until).then(late, () => undefined);
+    };
+    limit(request.deadlineMs, signal);
+    limit(request.openWithinMs, AbortSignal.any([signal, opened.signal]));
+    const onOpen = () => {
+      opened.abort();
+      request.onOpen?.();
+    };
     try {
       signal.throwIfAborted();
-      await this.#exchange(this.#start(request), signal, onChunk, request.onOpen);
+      await this.#exchange(this.#start(request), signal, onChunk, onOpen);
     } finally {
       over.abort();
     }
@@ -183,7 +193,7 @@ export class KubeConnection {
     stream: ClientHttp2Stream,
     signal: AbortSignal,
     onChunk: (chunk: Buffer) => void,
-    onOpen: (() => void) | undefined,
+    onOpen: () => void,
   ): Promise<void> {
     return new Promise((resolve, reject) => {
       let refused: { headers: ResponseHeaders; text: string } | undefined;
@@ -201,7 +211,7 @@ export class KubeConnection {
       stream.on('response', (headers: ResponseHeaders) => {
         this.#heard = this.#clock.monotonic();
         if ((headers[':status'] ?? 0) >= 300) refused = { headers, text: '' };
-        else onOpen?.();
+        else onOpen();
       });
       stream.on('data', (chunk: Buffer) => {
         this.#heard = this.#clock.monotonic();

@@ -46,7 +46,6 @@ export class KubeLink {
 
   constructor(options: LinkOptions) {
     this.#options = options;
-    this.#waiting.promise.catch(() => undefined);
   }
 
   get status(): ClusterLink {
@@ -144,9 +143,11 @@ export class KubeLink {
       connection.close(new Error('closed'));
       this.#closedRequests += connection.requests;
       this.#lastHeard = connection.heardAt;
-      this.#session = undefined;
-      this.#waiting = Promise.withResolvers();
-      this.#waiting.promise.catch(() => undefined);
+      // Who waits already goes on waiting for the next one: a promise that nobody has kept must not be forgotten.
+      if (this.#session?.connection === connection) {
+        this.#session = undefined;
+        this.#waiting = Promise.withResolvers();
+      }
     }
   }
 

@@ -41,6 +41,8 @@ const harmlessInARow = 3;
 const mostAskedMs = 2000;
 const pageSize = 500;
 const pageDeadlineMs = 30_000;
+/** A watch that the server has not begun to answer by then is asked for anew: the connection may be well, and it lost. */
+const openWithinMs = 10_000;
 /** A watch that ends sooner, without a word, does not count as a success. */
 const shortWatchMs = 2000;
 /** The server ends a watch after 30 to 60 minutes; so many seconds keep the daemons of a cluster out of step. */
@@ -232,7 +234,7 @@ export class Reflector<T> {
       this.#setProblem(undefined);
     };
     try {
-      await session.connection.stream({ path, signal, onOpen }, (chunk) => lines.push(chunk));
+      await session.connection.stream({ path, signal, onOpen, openWithinMs }, (chunk) => lines.push(chunk));
     } finally {
       // One that breaks as soon as it is open has brought nothing.
       if (this.#following && clock.monotonic() - began > shortWatchMs) {
@@ -288,9 +290,8 @@ export class Reflector<T> {
     });
     const until = AbortSignal.any([signal, established.signal]);
     try {
-      await connection.stream({ path: `${definitions}?${query}`, signal: until }, (chunk) =>
-        lines.push(chunk),
-      );
+      const path = `${definitions}?${query}`;
+      await connection.stream({ path, signal: until, openWithinMs }, (chunk) => lines.push(chunk));
     } catch (error) {
       if (!established.signal.aborted) throw error;
     }
