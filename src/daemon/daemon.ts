@@ -61,6 +61,7 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   const port = await listen(http, config, socket);
   sweep(core, work);
   runner.resume();
+  core.storeWatch.onRecovered(() => runner.resume()); // a disk that could not be read at the start may hold open jobs
   lookAfter(containers, core);
   bus.onAvailability((available, reason) => observatory.update({ bus: { available, reason } }));
   sources.listen().catch((error: unknown) => onError('the network source', error));

@@ -10,6 +10,7 @@ export class StoreWatch {
   readonly #observatory: Observatory;
   readonly #clock: Clock;
   readonly #signal: AbortSignal;
+  readonly #listeners = new Set<() => void>();
   #retrying = false;
 
   constructor(options: { store: Store; observatory: Observatory; clock: Clock; signal: AbortSignal }) {
@@ -17,6 +18,11 @@ export class StoreWatch {
     this.#observatory = options.observatory;
     this.#clock = options.clock;
     this.#signal = options.signal;
+  }
+
+  /** The disk can be written again, and what it held is known again. */
+  onRecovered(listener: () => void): void {
+    this.#listeners.add(listener);
   }
 
   /** To be called after writes; cheap while all is well. */
@@ -38,5 +44,6 @@ export class StoreWatch {
       this.#retrying = false;
     }
     this.look();
+    for (const listener of this.#listeners) listener();
   }
 }

@@ -152,10 +152,11 @@ export class JobRunner implements Jobs {
     await this.#active.get(id)?.ended;
   }
 
-  /** After a start: takes up every job that was open when the daemon ended. */
+  /** After a start, and when a lost journal is back: takes up every open job that nobody works at. */
   resume(): void {
     for (const row of this.#options.journal.open()) {
       const job = fromRow(row);
+      if (this.#active.has(job.id)) continue;
       const definition = this.#definitions.get(job.operation);
       if (definition === undefined) {
         this.#settle(job, 'interrupted', {

@@ -1,6 +1,16 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -111,6 +121,27 @@ test('a store cut in half: set aside, said, and the owner is still the owner', a
   const asRootNow = await askAsRoot(daemon, 'POST', '/command/uninstall');
   assert.equal(asRootNow.status, 200, asRootNow.text);
   await node.ended((asRootNow.json.data as { jobId: string }).jobId);
+});
+
+test('a store that cannot be read at the start: jobs that were open in it are taken up when it can', async () => {
+  const node = new InstallNode();
+  node.play('success', 0.1);
+  const before = await node.start();
+  const install = { username: 'alice', domain: 'example.com', password: 'canary-4711-secret' };
+  const answer = await node.signedLegacy('POST', '/command/install', install);
+  const { jobId } = answer.json.data as { jobId: string };
+  await before.kill();
+  const store = join(before.dataDir, 'beosd.db');
+  const parts = ['', '-wal', '-shm'].map((suffix) => `${store}${suffix}`).filter(existsSync);
+  for (const part of parts) renameSync(part, `${part}.away`);
+  mkdirSync(store);
+  await using daemon = await node.start();
+  await untilCondition(daemon, 'store_unavailable', true);
+  rmdirSync(store);
+  for (const part of parts) renameSync(`${part}.away`, part);
+  await untilCondition(daemon, 'store_unavailable', false);
+  assert.equal((await node.ended(jobId)).state, 'succeeded');
+  assert.equal(node.left('starts').length, 1);
 });
 
 test('a read-only data dir: it starts, serves, says so, and recovers', { skip: asRoot }, async () => {
