@@ -1,6 +1,7 @@
 import { execFile, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { ask } from '../support/daemon-process.ts';
 
 const here = import.meta.dirname;
 
@@ -41,4 +42,24 @@ export async function load(port: number, path: string, ms: number, connections =
   const args = [join(here, 'load.ts'), String(port), path, String(connections), String(ms)];
   const { stdout } = await promisify(execFile)(process.execPath, args, { timeout: ms + 30_000 });
   return JSON.parse(stdout) as Load;
+}
+
+/** So many requests as clients, and those who are none, make them: answers from memory, refusals, bad proofs, large ones. */
+export async function mixed(port: number, count: number): Promise<void> {
+  const body = JSON.stringify({ username: 'alice' });
+  const headers = { 'content-type': 'application/json' };
+  const kinds = [
+    { path: '/system/status' },
+    { path: '/system/ifs' },
+    { path: '/openapi.json' },
+    { path: '/readyz' },
+    { path: '/jobs' },
+    { path: '/no/such/path' },
+    { method: 'POST', path: '/command/install', headers, body },
+    { method: 'POST', path: '/command/install', headers: { ...headers, 'x-signature': 'a.b.c' }, body },
+  ];
+  const workers = Array.from({ length: 16 }, async (_, worker) => {
+    for (let n = worker; n < count; n += 16) await ask(port, kinds[n % kinds.length] ?? { path: '/' });
+  });
+  await Promise.all(workers);
 }

@@ -21,6 +21,15 @@ export interface DaemonProcess extends AsyncDisposable {
   kill(): Promise<void>;
 }
 
+/** What ./run tells node, so that what is tested and measured is what runs. */
+function nodeFlags(): string[] {
+  const command = /exec "\$node" (.*)"\$here\/dist\/beosd\.cjs"/.exec(
+    readFileSync(join(root, 'run'), 'utf8'),
+  );
+  if (command?.[1] === undefined) throw new Error('./run does not start the bundle as this expects');
+  return command[1].split(' ').filter((flag) => flag !== '');
+}
+
 export interface ProcessOptions {
   readonly dataDir?: string;
   readonly env?: NodeJS.ProcessEnv;
@@ -31,7 +40,15 @@ export interface ProcessOptions {
 export async function startDaemonProcess(options: ProcessOptions = {}): Promise<DaemonProcess> {
   const dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'beosd-process-'));
   const began = performance.now();
-  const args = [join(root, 'dist/beosd.cjs'), '--port', '0', '--data-dir', dataDir, ...(options.args ?? [])];
+  const args = [
+    ...nodeFlags(),
+    join(root, 'dist/beosd.cjs'),
+    '--port',
+    '0',
+    '--data-dir',
+    dataDir,
+    ...(options.args ?? []),
+  ];
   const env = { ...process.env, NODE_COMPILE_CACHE: join(root, 'dist/.cache'), ...options.env };
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
   let log = '';
