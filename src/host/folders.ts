@@ -16,7 +16,7 @@ export interface Folders {
   look(path: string): Seen | undefined;
   /** Makes one folder (0755); throws when anything is there already. Returns its id. */
   make(path: string): string;
-  /** Moves a folder within its parent. */
+  /** Moves a folder within its parent. Throws EEXIST when anything is at the new place, also an empty folder. */
   rename(from: string, to: string): void;
   /** rmdir(2): only an empty folder goes. False when it was not there, not empty, or a mount point. */
   remove(path: string): boolean;
@@ -24,6 +24,10 @@ export interface Folders {
   list(path: string): string[];
   /** Makes a folder with its parents; it may be there already. Only for the share root. */
   ensure(path: string): void;
+}
+
+function exists(path: string): Error {
+  return Object.assign(new Error(`EEXIST: file already exists, ${path}`), { code: 'EEXIST' });
 }
 
 export class SystemFolders implements Folders {
@@ -50,7 +54,9 @@ export class SystemFolders implements Folders {
     return seen.id;
   }
 
+  /** rename(2) takes the place of an empty folder, whoever made that, and Node has no RENAME_NOREPLACE: looked right before. */
   rename(from: string, to: string): void {
+    if (lstatSync(to, { throwIfNoEntry: false }) !== undefined) throw exists(to);
     renameSync(from, to);
     syncDir(dirname(to));
   }

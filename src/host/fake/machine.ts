@@ -34,6 +34,10 @@ interface Plugged {
   readonly sequence: number;
 }
 
+function errno(code: string, path: string): Error {
+  return Object.assign(new Error(`${code}: ${path}`), { code });
+}
+
 function failed(file: string, words: string): ExecError {
   return new ExecError({ file, args: [], reason: 'exit', exitCode: 32, stdout: '', stderr: words });
 }
@@ -111,6 +115,13 @@ export class FakeMachine {
     else if (!this.#folders.has(path)) this.#folders.set(path, `folder-${this.#nextFolder++}`);
   }
 
+  /** Somebody removes a folder that is empty and makes one of his own in its place. False: there is none, or it is filled. */
+  replaceFolder(path: string): boolean {
+    if (!this.#folders.has(path) || this.#childrenOf(path).length > 0) return false;
+    this.#folders.set(path, `folder-${this.#nextFolder++}`);
+    return true;
+  }
+
   removeForeign(path: string): void {
     this.#files.delete(path);
   }
@@ -126,6 +137,7 @@ export class FakeMachine {
   /** Power goes and comes back: nothing is mounted but the root, disks get new numbers, files stay. */
   reboot(): void {
     this.#mounts = this.#mounts.filter((entry) => entry.target === '/');
+    this.#nextMount = 101; // a kernel that starts counts from the beginning
     const disks = this.#plugged.splice(0).map((each) => each.disk);
     for (const disk of disks) this.plug(disk);
   }
@@ -252,7 +264,7 @@ export class FakeMachine {
   }
 
   #make(path: string): string {
-    if (this.#folders.has(path) || this.#files.has(path)) throw new Error(`EEXIST: ${path}`);
+    if (this.#folders.has(path) || this.#files.has(path)) throw errno('EEXIST', path);
     const id = `folder-${this.#nextFolder++}`;
     this.#folders.set(path, id);
     return id;
@@ -260,8 +272,8 @@ export class FakeMachine {
 
   #rename(from: string, to: string): void {
     const id = this.#folders.get(from);
-    if (id === undefined || this.#childrenOf(to).length > 0) throw new Error(`cannot rename ${from}`);
-    if (this.#folders.has(to)) this.wrongs.push(`replaced the folder ${to}`);
+    if (id === undefined) throw errno('ENOENT', from);
+    if (this.#folders.has(to) || this.#files.has(to)) throw errno('EEXIST', to);
     this.#folders.delete(from);
     this.#folders.set(to, id);
   }
