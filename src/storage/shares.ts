@@ -60,7 +60,8 @@ export class Shares {
 
   /** Records what a crash or a reboot changed, and begins to look after the shares. */
   start(): void {
-    for (const row of this.rows()) if (row.phase !== 'none') this.#parts.mounter.settle(row.identity);
+    for (const row of this.rows())
+      if (row.phase !== 'none' || row.folder !== undefined) this.#parts.mounter.settle(row.identity);
     if (this.#parts.settings.mayAct) this.#loop = this.#tendForever();
   }
 
@@ -107,12 +108,11 @@ export class Shares {
       registry.put({ ...current, wanted: false });
       try {
         const lazy = force || this.#parts.probe.isInvalid(current.identity);
-        await mounter.umount({ ...current, wanted: false }, { lazy, timeoutMs: 15_000 });
+        this.#forget(await mounter.umount({ ...current, wanted: false }, { lazy, timeoutMs: 15_000 }));
       } catch (error) {
         registry.update(current.identity, { wanted: current.wanted });
         throw error;
       }
-      registry.forget(current.identity);
       this.#breakers.delete(current.identity);
     });
     around.emit({ action: 'unmounted', kind: row.kind, path: mounter.pathOf(row) });
@@ -148,7 +148,7 @@ export class Shares {
         const mounted = await this.#mountRow(row);
         registry.put({ ...mounted, wanted: true });
       } catch (error) {
-        if (known === undefined) registry.forget(wish.identity);
+        if (known === undefined) this.#forget(registry.get(wish.identity) ?? row);
         else registry.update(wish.identity, { sealed: known.sealed, wanted: known.wanted });
         throw error;
       }
@@ -299,6 +299,11 @@ export class Shares {
     return breaker;
   }
 
+  /** A folder of ours on which somebody else has mounted meanwhile is kept in mind until it can go. */
+  #forget({ identity, folder, folderToken }: MountRow): void {
+    if (folder === undefined && folderToken === undefined) this.#parts.registry.forget(identity);
+  }
+
   /** What a crash left: a first mount that nobody was promised, or an umount that was asked for. Either way it goes. */
   async #finishUmount(identity: string): Promise<void> {
     const { registry, mounter, locks, around } = this.#parts;
@@ -306,8 +311,8 @@ export class Shares {
       const row = registry.get(identity);
       if (row === undefined || row.wanted) return;
       try {
-        await mounter.umount(row, { lazy: this.#parts.probe.isInvalid(identity), timeoutMs: 15_000 });
-        registry.forget(identity);
+        const lazy = this.#parts.probe.isInvalid(identity);
+        this.#forget(await mounter.umount(row, { lazy, timeoutMs: 15_000 }));
       } catch (error) {
         around.log('a share that is not wanted is still in use', { path: row.name, error: messageOf(error) });
       }
