@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
+import { basename } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { type FakeDisk, FakeMachine, type FakeVolume } from '#host/fake/machine.ts';
 import { isFault } from '#lib/fault.ts';
 import { checkLogin, parseSmbPath } from '#storage/smb.ts';
 import { quickStore, type Rig, rig, shareRoot } from '../../tests/support/fake-storage.ts';
+import { Dead, Life } from '../../tests/support/mortal.ts';
 
 /**
  * Random plugs, unplugs, mounts, umounts, crashes and restarts, with somebody else mounting and making folders in
@@ -16,22 +18,38 @@ const seed = Number(process.env['BEOSD_SEED'] ?? 20_261_123);
 const runs = soak ? 500 : 12;
 const steps = 200;
 
+type Meddling =
+  | {
+      readonly op: 'foreignMount' | 'foreignUmount' | 'foreignFolder' | 'foreignFile' | 'replaceFolder';
+      readonly name: number;
+    }
+  | { readonly op: 'busy'; readonly name: number; readonly on: boolean };
 type Op =
   | { readonly op: 'plug' | 'unplug'; readonly disk: number }
   | { readonly op: 'eject'; readonly disk: number; readonly force: boolean }
   | { readonly op: 'policy'; readonly disk: number; readonly policy: 'auto' | 'read-only' | 'ignore' }
   | { readonly op: 'mountShare' | 'umountShare'; readonly share: number }
   | { readonly op: 'server'; readonly server: number; readonly up: boolean }
-  | { readonly op: 'foreignMount' | 'foreignUmount' | 'foreignFolder' | 'foreignFile'; readonly name: number }
-  | { readonly op: 'busy'; readonly name: number; readonly on: boolean }
+  | Meddling
   | { readonly op: 'crash'; readonly after: number }
-  | { readonly op: 'crashWhilePulled'; readonly disk: number; readonly after: number }
-  | { readonly op: 'look' | 'tend' | 'restart' | 'reboot' };
+  | { readonly op: 'crashWhilePulled'; readonly disk: number; readonly call: string }
+  | { readonly op: 'race'; readonly disk: number; readonly call: string; readonly what: Meddling }
+  | { readonly op: 'reboot'; readonly crowded: boolean }
+  | { readonly op: 'look' | 'tend' | 'restart' };
 
 const names = ['STICK', 'STICK-2', 'Photos', 'public', 'backup', 'Acme_Disk'];
 const sources = ['//nas/public', '//nas/backup', '//attic/public'];
 
 const disk = fc.nat(4);
+/** Calls of a daemon before which others may get in; rmdir itself is by name, and nothing lies between it and its look. */
+const replaced = ['look', 'make', 'rename', 'mount', 'commit done'];
+const race = (op: 'replaceFolder' | 'foreignFolder' | 'foreignFile', calls = [...replaced, 'remove']) =>
+  fc.record({
+    op: fc.constant('race'),
+    disk: fc.nat(2),
+    call: fc.constantFrom(...calls),
+    what: fc.record({ op: fc.constant(op), name: fc.nat(names.length - 1) }),
+  });
 const opArb: fc.Arbitrary<Op> = fc.oneof(
   { weight: 6, arbitrary: fc.record({ op: fc.constantFrom('plug', 'unplug'), disk }) },
   { weight: 3, arbitrary: fc.record({ op: fc.constant('eject'), disk, force: fc.boolean() }) },
@@ -54,7 +72,7 @@ const opArb: fc.Arbitrary<Op> = fc.oneof(
   {
     weight: 4,
     arbitrary: fc.record({
-      op: fc.constantFrom('foreignMount', 'foreignUmount', 'foreignFolder', 'foreignFile'),
+      op: fc.constantFrom('foreignMount', 'foreignUmount', 'foreignFolder', 'foreignFile', 'replaceFolder'),
       name: fc.nat(names.length - 1),
     }),
   },
@@ -65,13 +83,19 @@ const opArb: fc.Arbitrary<Op> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ op: fc.constant('crash'), after: fc.nat(60) }) },
   {
     weight: 2,
-    arbitrary: fc.record({ op: fc.constant('crashWhilePulled'), disk: fc.nat(2), after: fc.nat(25) }),
+    arbitrary: fc.record({
+      op: fc.constant('crashWhilePulled'),
+      disk: fc.nat(2),
+      call: fc.constantFrom('umount', 'umount done', 'look', 'remove', 'commit', 'commit done'),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.oneof(race('replaceFolder', replaced), race('foreignFolder'), race('foreignFile')),
   },
   { weight: 5, arbitrary: fc.record({ op: fc.constantFrom('look', 'tend', 'restart') }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant('reboot') }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('reboot'), crowded: fc.boolean() }) },
 ) as fc.Arbitrary<Op>;
-
-class Dead extends Error {}
 
 class World {
   readonly machine = new FakeMachine(['/', '/olares', shareRoot]);
@@ -83,7 +107,8 @@ class World {
   readonly foreignPaths = new Set<string>();
   readonly seenAt = new Map<string, string>();
   #boot = 1;
-  #life = { callsLeft: Number.POSITIVE_INFINITY };
+  /** Each daemon has a life of its own: one that was killed never touches anything again. */
+  life = new Life();
   daemon: Rig;
 
   constructor() {
@@ -108,38 +133,27 @@ class World {
     this.daemon = this.#start();
   }
 
-  get isDead(): boolean {
-    return this.#life.callsLeft <= 0;
-  }
-
-  crashAfter(calls: number): void {
-    if (!this.isDead) this.#life.callsLeft = calls + 1;
-  }
-
   restart(): void {
-    this.#life.callsLeft = 0;
+    this.life.end();
     this.machine.forgetWatchers();
     this.daemon = this.#start();
   }
 
-  reboot(): void {
-    this.#life.callsLeft = 0;
+  /** `crowded`: others mount at our places before the daemon is there, and get the numbers that ours had. */
+  reboot(crowded: boolean): void {
+    this.life.end();
     this.machine.forgetWatchers();
     this.machine.reboot();
     this.foreignMounts.clear();
     this.machine.busy.clear();
     this.#boot++;
+    for (const name of crowded ? names.keys() : []) meddle(this, { op: 'foreignMount', name });
     this.restart();
   }
 
-  /** Each daemon has a life of its own: one that was killed never touches anything again. */
   #start(): Rig {
-    const life = { callsLeft: Number.POSITIVE_INFINITY };
-    this.#life = life;
-    const guard = () => {
-      life.callsLeft--;
-      if (life.callsLeft <= 0) throw new Dead('the daemon was killed');
-    };
+    this.life = new Life();
+    const { guard } = this.life;
     return rig({ machine: this.machine, store: this.store, bootId: `boot-${this.#boot}`, guard });
   }
 }
@@ -196,14 +210,16 @@ async function apply(world: World, step: Op): Promise<void> {
     case 'tend':
       return storage.shares.tend();
     case 'crash':
-      return world.crashAfter(step.after);
+      return world.life.endAfter(step.after);
     case 'crashWhilePulled':
-      return crashWhilePulled(world, step.disk, step.after);
+      return crashWhilePulled(world, step.disk, step.call);
+    case 'race':
+      return meddleBefore(world, step.disk, step.call, step.what);
     case 'restart':
       world.restart();
       return world.daemon.storage.start();
     case 'reboot':
-      world.reboot();
+      world.reboot(step.crowded);
       return world.daemon.storage.start();
     default:
       return meddle(world, step);
@@ -217,18 +233,30 @@ function handle({ machine }: World, op: 'plug' | 'unplug', disk: FakeDisk | unde
 }
 
 /** The daemon dies while it clears up after a disk, and others make folders of the same names before it is back. */
-async function crashWhilePulled(world: World, at: number, after: number): Promise<void> {
+async function crashWhilePulled(world: World, at: number, call: string): Promise<void> {
   const { storage } = world.daemon;
   handle(world, 'plug', world.disks[at]);
   await storage.local.settled();
-  world.crashAfter(after);
+  world.life.endAt(call);
   handle(world, 'unplug', world.disks[at]);
   await storage.local.settled();
   for (const name of names.keys()) meddle(world, { op: 'foreignFolder', name });
 }
 
+/** Somebody gets in between two calls of the daemon while a disk comes or goes. */
+async function meddleBefore(world: World, at: number, call: string, what: Meddling): Promise<void> {
+  const disk = world.disks[at];
+  if (disk === undefined) return;
+  // Mostly where it matters: at the very place of this disk.
+  const own = names.indexOf(basename(world.seenAt.get(disk.volumes[0]?.uuid ?? '') ?? ''));
+  const name = own >= 0 && what.name > 0 ? own : what.name;
+  world.life.before(call, () => meddle(world, { ...what, name }));
+  handle(world, world.machine.isPlugged(disk) ? 'unplug' : 'plug', disk);
+  await world.daemon.storage.local.settled();
+}
+
 /** What others do below the share root. */
-function meddle(world: World, step: Extract<Op, { readonly name: number }>): void {
+function meddle(world: World, step: Meddling): void {
   const { machine } = world;
   const path = `${shareRoot}/${names[step.name]}`;
   const isMounted = machine.entries().some((entry) => entry.target === path);
@@ -252,6 +280,10 @@ function meddle(world: World, step: Extract<Op, { readonly name: number }>): voi
       if (isMounted || !machine.hasFolder(path)) return;
       machine.makeForeign(`${path}/note`, 'file');
       world.foreignPaths.add(path);
+      return;
+    case 'replaceFolder':
+      if (isMounted || world.foreignPaths.has(path)) return;
+      if (machine.replaceFolder(path)) world.foreignPaths.add(path);
       return;
     case 'busy':
       if (step.on) machine.busy.add(path);
@@ -314,10 +346,10 @@ test(`nothing of a user or of anybody else is lost in ${runs * steps} random ste
     await tolerated(() => world.daemon.storage.start());
     for (const step of ops) {
       count(step.op);
-      const wasAlive = !world.isDead;
+      const wasAlive = !world.life.isOver;
       const mountsBefore = world.machine.entries().length;
       await tolerated(() => apply(world, step));
-      if (wasAlive && world.isDead) count('died');
+      if (wasAlive && world.life.isOver) count('died');
       if (world.machine.entries().length !== mountsBefore) count('changed the mounts');
       checkNothingLost(world);
     }
