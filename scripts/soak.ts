@@ -17,7 +17,7 @@ const soaks: Readonly<Record<string, readonly string[]>> = {
     'tests/scenarios/kube-scale.timing.test.ts',
     'tests/scenarios/kube-scale.real.test.ts',
   ],
-  storage: ['src/storage/model.test.ts'],
+  storage: ['src/storage/model.test.ts', 'tests/host/storage-model.real.test.ts'],
 };
 
 export async function runSoak(root: string, name: string): Promise<number> {

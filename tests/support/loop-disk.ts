@@ -108,6 +108,9 @@ interface Plugged {
 export class LoopDevices implements Devices {
   readonly plugged: Plugged[] = [];
   database = true;
+  /** Ask blkid once for each appearance: what udev would do, and quicker where contents do not change. */
+  remember = false;
+  readonly #known = new Map<string, Record<string, string>>();
   readonly #watchers = new Set<() => void>();
 
   plug(disk: LoopDisk, serial: string, sequence = `${this.plugged.length + 1}`): void {
@@ -156,10 +159,23 @@ export class LoopDevices implements Devices {
           ID_SERIAL: `Loop_${serial}`,
           ID_SERIAL_SHORT: serial,
           ID_MODEL_ENC: 'Loop',
-          ...(this.database ? probed(node) : {}),
+          ...(this.database ? this.#probed(node, sequence) : {}),
         },
       };
     });
+  }
+
+  #probed(node: string, sequence: string): Record<string, string> {
+    const key = `${sequence} ${node}`;
+    const known = this.remember ? this.#known.get(key) : undefined;
+    const properties = known ?? probed(node);
+    this.#known.set(key, properties);
+    return properties;
+  }
+
+  /** The daemon that listened is gone. */
+  forgetWatchers(): void {
+    this.#watchers.clear();
   }
 }
 
