@@ -6,6 +6,8 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  rmdirSync,
+  rmSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -205,6 +207,14 @@ export class LoopWorld {
   makeFolder(path: string): void {
     mkdirSync(path);
     this.folders.set(path, { inode: lstatSync(path, { bigint: true }).ino, note: false });
+  }
+
+  /** Somebody takes his folder away; not while something is mounted on it. */
+  removeFolder(path: string): void {
+    const isMounted = topmostAt(this.entries(), path) !== undefined;
+    if (isMounted || !this.folders.delete(path)) return;
+    rmSync(join(path, 'note'), { force: true });
+    rmdirSync(path);
   }
 
   /** Right now: also while the daemon is at work. */

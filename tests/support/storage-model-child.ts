@@ -19,7 +19,7 @@ const [base, seed, runs, steps] = [
 
 const names = ['STICK', 'STICK-2', 'Photos', 'Pool', 'Sealed', 'CARD'];
 type Meddling = {
-  readonly op: 'foreignFolder' | 'foreignNote' | 'replaceFolder';
+  readonly op: 'foreignFolder' | 'foreignNote' | 'replaceFolder' | 'removeFolder';
   readonly name: number;
 };
 type Op =
@@ -53,10 +53,13 @@ const opArb: fc.Arbitrary<Op> = fc.oneof(
   },
   { weight: 1, arbitrary: fc.record({ op: of('foreignDisk'), stick }) },
   { weight: 2, arbitrary: fc.record({ op: of('foreignUmount') }) },
-  { weight: 3, arbitrary: fc.record({ op: of('foreignFolder', 'foreignNote', 'replaceFolder'), name }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ op: of('foreignFolder', 'foreignNote', 'replaceFolder', 'removeFolder'), name }),
+  },
   { weight: 2, arbitrary: fc.record({ op: of('crash'), after: fc.nat(40) }) },
   {
-    weight: 2,
+    weight: 3,
     arbitrary: fc.record({
       op: of('crashWhilePulled'),
       stick,
@@ -64,8 +67,12 @@ const opArb: fc.Arbitrary<Op> = fc.oneof(
     }),
   },
   {
-    weight: 2,
-    arbitrary: fc.oneof(race('replaceFolder', betweenCalls), race('foreignFolder'), race('foreignNote')),
+    weight: 4,
+    arbitrary: fc.oneof(
+      race('replaceFolder', betweenCalls),
+      race('foreignFolder'),
+      race('foreignNote', ['look', 'remove']),
+    ),
   },
   { weight: 5, arbitrary: fc.record({ op: of('look', 'restart') }) },
   { weight: 1, arbitrary: fc.record({ op: of('reboot') }) },
@@ -150,15 +157,21 @@ async function crashWhilePulled(world: LoopWorld, at: Stick, call: string): Prom
   world.unplug(at);
   await local.settled();
   await world.quiet();
-  for (const each of names.keys()) meddle(world, { op: 'foreignFolder', name: each });
+  meddle(world, { op: 'foreignFolder', name: placeOf(world, at) ?? 0 });
+}
+
+/** Where the stick was mounted last, as a number of {@link names}. */
+function placeOf(world: LoopWorld, at: Stick): number | undefined {
+  const place = names.findIndex((each) => world.seenAt.get(`${at.serial} 0`)?.endsWith(`/${each}`) === true);
+  return place < 0 ? undefined : place;
 }
 
 /** Somebody gets in between two calls of the daemon while a stick comes or goes; mostly at its very place. */
 async function meddleBefore(world: LoopWorld, at: Stick, call: string, what: Meddling): Promise<void> {
   const { local } = await living(world);
   await local.settled();
-  const own = names.findIndex((each) => world.seenAt.get(`${at.serial} 0`)?.endsWith(`/${each}`) === true);
-  const place = own >= 0 && what.name > 0 ? own : what.name;
+  const own = placeOf(world, at);
+  const place = own !== undefined && what.name > 0 ? own : what.name;
   world.life.before(call, () => meddle(world, { ...what, name: place }));
   if (world.isPlugged(at)) world.unplug(at);
   else world.plug(at);
@@ -184,6 +197,9 @@ function meddle(world: LoopWorld, step: Meddling): void {
       if (stat === undefined || known !== undefined) return;
       rmdirSync(path);
       world.makeFolder(path);
+      return;
+    case 'removeFolder':
+      world.removeFolder(path);
   }
 }
 
@@ -237,6 +253,7 @@ async function checkSettles(world: LoopWorld): Promise<void> {
   for (const each of world.sticks) world.unplug(each);
   await storage.local.settled();
   await storage.close();
+  for (const path of world.folders.keys()) world.removeFolder(path);
   const left = world.entries().filter((entry) => entry.target.startsWith(`${world.shareRoot}/`));
   assert.deepEqual(left, [], 'of what was unplugged nothing is mounted');
 }
