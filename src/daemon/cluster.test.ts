@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { comesFromLan, marksIn } from '#daemon/cluster.ts';
+import { comesFromLan, marksIn, podNameOf } from '#daemon/cluster.ts';
 import { version } from '#daemon/identity.ts';
 import { Files } from '#host/files.ts';
 import { known } from '#lib/observed.ts';
@@ -11,11 +11,21 @@ const condition = (code: string) =>
   ({ code, severity: 'error', message: `${code}!`, remedy: '', fixedBy: [] }) as const;
 
 test('the node object says nothing of mounts that nobody has looked at', () => {
-  assert.deepEqual(marksIn({ reported: {} }), { version, mountsReady: undefined, mounts: undefined });
+  assert.deepEqual(marksIn({ reported: {}, mountsTried: true }), {
+    version,
+    mountsReady: undefined,
+    mounts: undefined,
+  });
+});
+
+test('the node object says nothing of mounts while some of them are still being tried', () => {
+  const marks = marksIn({ reported: { storage: [] }, mountsTried: false });
+  assert.deepEqual(marks, { version, mountsReady: undefined, mounts: undefined });
 });
 
 test('mounts are ready unless one is dead or could not be made; which one is told', () => {
-  const marks = (...codes: string[]) => marksIn({ reported: { storage: codes.map(condition) } });
+  const marks = (...codes: string[]) =>
+    marksIn({ reported: { storage: codes.map(condition) }, mountsTried: true });
   assert.deepEqual(marks(), { version, mountsReady: true, mounts: undefined });
   assert.deepEqual(marks('mount_read_only'), { version, mountsReady: true, mounts: undefined });
   assert.deepEqual(marks('mount_dead', 'mount_failed'), {
@@ -23,6 +33,14 @@ test('mounts are ready unless one is dead or could not be made; which one is tol
     mountsReady: false,
     mounts: 'mount_dead! mount_failed!',
   });
+});
+
+test('a pod is named by the uid that its cgroup shows, as long as the cluster has told of it', () => {
+  const pod = { uid: 'u1', namespace: 'os-framework', name: 'files-0', serviceAccount: 'files' };
+  const rest = { addresses: [], hostNetwork: false, running: true, terminating: false, images: [] };
+  const watch = { localPods: new Map([['os-framework/files-0', { ...pod, ...rest }]]) };
+  assert.equal(podNameOf(watch, 'u1'), 'os-framework/files-0');
+  assert.equal(podNameOf(watch, 'u2'), undefined);
 });
 
 /** A machine with a pod network, a LAN and a tunnel. */

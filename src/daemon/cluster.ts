@@ -74,7 +74,8 @@ export function openCluster(parts: ClusterParts): Cluster {
   watch.onNodes(() => labels.stir());
   observatory.onChange(({ facts }, { facts: before }) => {
     if (facts.network !== before.network || facts.machine !== before.machine) watch.identityChanged();
-    if (facts.clusterLink !== before.clusterLink || facts.reported !== before.reported) labels.stir();
+    const told = ['clusterLink', 'reported', 'mountsTried'] as const;
+    if (told.some((key) => facts[key] !== before[key])) labels.stir();
   });
   return {
     watch,
@@ -89,10 +90,12 @@ export function openCluster(parts: ClusterParts): Cluster {
   };
 }
 
-/** What the node object shall say: nothing of the mounts before storage has looked. */
-export function marksIn({ reported }: Pick<Facts, 'reported'>): NodeMarks {
+/** What the node object shall say: nothing of the mounts before all of them have been tried. */
+export function marksIn({ reported, mountsTried }: Pick<Facts, 'reported' | 'mountsTried'>): NodeMarks {
   const problems = reported['storage'];
-  if (problems === undefined) return { version, mountsReady: undefined, mounts: undefined };
+  if (problems === undefined || !mountsTried) {
+    return { version, mountsReady: undefined, mounts: undefined };
+  }
   const bad = problems.filter(({ code }) => code === 'mount_dead' || code === 'mount_failed');
   const mounts = bad.map(({ message }) => message).join(' ');
   return {
@@ -100,6 +103,12 @@ export function marksIn({ reported }: Pick<Facts, 'reported'>): NodeMarks {
     mountsReady: bad.length === 0,
     mounts: mounts === '' ? undefined : mounts.slice(0, 1000),
   };
+}
+
+/** `namespace/name` of a pod of this node; undefined: the cluster has not told of it. */
+export function podNameOf({ localPods }: Pick<ClusterWatch, 'localPods'>, uid: string): string | undefined {
+  for (const pod of localPods.values()) if (pod.uid === uid) return `${pod.namespace}/${pod.name}`;
+  return undefined;
 }
 
 /** The profile's names, with the configured namespaces in place of its trusted ones. */

@@ -1,7 +1,7 @@
 import { callerLabel } from '#api/caller.ts';
 import { type Access, openAccess, tellOwner } from '#daemon/access.ts';
 import { AuditDoor } from '#daemon/audit-door.ts';
-import { openCluster } from '#daemon/cluster.ts';
+import { openCluster, podNameOf } from '#daemon/cluster.ts';
 import type { Config } from '#daemon/config.ts';
 import { imagesOfPods, lookAfter, openContainers } from '#daemon/containers.ts';
 import { type Core, type DaemonPorts, openCore } from '#daemon/core.ts';
@@ -48,7 +48,7 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   const { workloads } = cluster;
   const access = openAccess({ ...core, workloads, signal: core.stopping.signal });
   const work = new Work({ ...core, owners: access.owners, bindHost: (ip) => sources.hostsFile.bind(ip) });
-  const volumes = new Volumes(core);
+  const volumes = new Volumes(core, { podName: (uid) => podNameOf(cluster.watch, uid) });
   const runner = openRunner(core, [...work.definitions, ...volumes.definitions]);
   const containers = openContainers(core, { podImages: () => imagesOfPods(cluster.watch, core.clock) });
   const http = openHttp({ core, access, sources, work, volumes, runner, containers });

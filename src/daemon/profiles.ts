@@ -66,6 +66,8 @@ export interface Profile {
     /** Tried in order; `KUBECONFIG` goes before. */
     readonly kubeconfigs: readonly string[];
   };
+  /** The user that pods of the platform run as: file systems that know no owners are given to it. */
+  readonly podUser: { readonly uid: number; readonly gid: number };
   /** The user of the operating system that the owner logs in as. */
   readonly loginUser: string;
 }
@@ -226,6 +228,7 @@ const beos: Profile = {
   mdns: { service: '_terminus._tcp', hostPrefix: 'beos', hostNames: ['beos.local'] },
   hosts: { hidden: hiddenHosts, ownerOnly: ['did-gate-v3.bttcdn.com', '*.beos.local', ...registries] },
   kube,
+  podUser: { uid: 1000, gid: 1000 },
   loginUser: 'beos',
 };
 

@@ -16,12 +16,15 @@ import { causeChain } from '#lib/fault.ts';
 import type { Observatory } from '#state/observatory.ts';
 import { parseSwaps } from '#storage/blank.ts';
 import { noOtherNodes, storageHandlers } from '#storage/handlers.ts';
-import type { Machine } from '#storage/ports.ts';
+import type { Machine, Surroundings } from '#storage/ports.ts';
 import { ShareLists } from '#storage/share-lists.ts';
 import { Storage } from '#storage/storage.ts';
 
-/** The user that pods of the platform run as; file systems without owners are given to it. */
-const podUser = { uid: 1000, gid: 1000 };
+/** What storage asks of others. */
+export interface Neighbours {
+  /** Name of the pod with this uid, as `namespace/name`; undefined: nobody knows it. */
+  podName(uid: string): string | undefined;
+}
 
 /** Disks and shares of this machine, with the doors they need. */
 export class Volumes {
@@ -32,13 +35,13 @@ export class Volumes {
   readonly #nodeName: () => string;
   readonly #core: Core;
 
-  constructor(options: Core) {
+  constructor(options: Core, neighbours: Neighbours) {
     const { config, observatory } = options;
     this.#core = options;
     this.#nodeName = () => nodeName(config, observatory);
     this.#secrets = secretsOf(options);
     const machine = machineOf(options, this.#secrets);
-    this.#storage = storageOf(options, machine, this.#nodeName);
+    this.#storage = storageOf(options, machine, { ...neighbours, nodeName: this.#nodeName });
     this.#lists = new ShareLists(machine, this.#storage.registry);
     this.definitions = [this.#storage.provisioner.definition()];
   }
@@ -102,16 +105,21 @@ function hasNtfs3(files: Files): boolean {
 }
 
 const target = 'beosd-mounts.target';
+const unitFolders = ['/etc/systemd/system', '/usr/local/lib/systemd/system', '/usr/lib/systemd/system'];
 
-/** Units that need the mounts (`After=beosd-mounts.target`) may go on. */
+/** Units that are wanted by the target start now: packaging/beosd-mounts.target. */
 function reachTarget({ config, exec, files, log }: Core): void {
-  if (config.sandbox || !files.exists(`/etc/systemd/system/${target}`)) return;
+  if (config.sandbox || !unitFolders.some((folder) => files.exists(`${folder}/${target}`))) return;
   exec
     .run('systemctl', ['start', '--no-block', target])
     .catch((error: unknown) => log.warn({ cause: causeChain(error) }, `${target} could not be started`));
 }
 
-function storageOf(options: Core, machine: Machine, name: () => string): Storage {
+function storageOf(
+  options: Core,
+  machine: Machine,
+  names: Pick<Surroundings, 'podName' | 'nodeName'>,
+): Storage {
   const { config, profile, paths, files, store, observatory, events, log } = options;
   const shareRoot = config.sandbox ? `${paths.dataDir}/share` : files.systemPath(profile.shareRoot);
   return new Storage({
@@ -122,7 +130,7 @@ function storageOf(options: Core, machine: Machine, name: () => string): Storage
       protectedNames: profile.protectedShares,
       systemPaths: ['/', '/boot', '/boot/efi', '/usr', '/var', shareRoot, paths.dataDir],
       bootId: bootIdentity(),
-      owner: podUser,
+      owner: profile.podUser,
       mayAct: !config.sandbox,
     },
     around: {
@@ -132,9 +140,11 @@ function storageOf(options: Core, machine: Machine, name: () => string): Storage
       },
       emit: (data) => void events.publish('mount', data),
       log: (message, data) => log.info(data, message),
-      podName: () => undefined,
-      nodeName: name,
-      mountsReady: () => reachTarget(options),
+      ...names,
+      mountsReady: () => {
+        observatory.update({ mountsTried: true });
+        reachTarget(options);
+      },
     },
     swaps: () => parseSwaps(files.readText('/proc/swaps') ?? ''),
   });

@@ -189,6 +189,8 @@ export interface Facts {
   readonly bus: { readonly available: boolean; readonly reason: string | undefined };
   /** Problems that capabilities report themselves (mounts, images …), keyed by who reports. */
   readonly reported: Readonly<Record<string, readonly ReportedCondition[]>>;
+  /** Every disk and share that was wanted at start has been tried. */
+  readonly mountsTried: boolean;
 }
 
 export interface ReportedCondition {

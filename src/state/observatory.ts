@@ -59,6 +59,7 @@ export function initialFacts(now: number): Facts {
     store: { durable: true, reason: undefined, historyLostAt: undefined },
     bus: { available: true, reason: undefined },
     reported: {},
+    mountsTried: false,
   };
 }
 

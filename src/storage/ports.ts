@@ -27,8 +27,8 @@ export interface Surroundings {
   podName(uid: string): string | undefined;
   /** Name of this node, for the -incluster routes. */
   nodeName(): string;
-  /** The mounts that were wanted at start are there, or have been tried. */
-  mountsReady(ready: boolean): void;
+  /** Every disk and share that was wanted at start has been tried, once in the life of the daemon. */
+  mountsReady(): void;
 }
 
 /** The machine, as storage sees it. */

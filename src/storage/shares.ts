@@ -58,11 +58,14 @@ export class Shares {
     this.#parts = parts;
   }
 
-  /** Records what a crash or a reboot changed, and begins to look after the shares. */
-  start(): void {
+  /** Records what a crash or a reboot changed, and begins to look after the shares; resolves when each was tried once. */
+  async start(): Promise<void> {
     for (const row of this.rows())
       if (row.phase !== 'none' || row.folder !== undefined) this.#parts.mounter.settle(row.identity);
-    if (this.#parts.settings.mayAct) this.#loop = this.#tendForever();
+    if (!this.#parts.settings.mayAct) return;
+    const first = this.#tendOnce();
+    this.#loop = first.then(() => this.#tendForever());
+    await first;
   }
 
   async close(): Promise<void> {
@@ -130,11 +133,15 @@ export class Shares {
   async #tendForever(): Promise<void> {
     const { clock } = this.#parts.machine;
     while (!this.#stop.signal.aborted) {
-      await this.tend().catch((error: unknown) =>
-        this.#parts.around.log('cannot look after the shares', { error: messageOf(error) }),
-      );
       await clock.sleep(tendEvery, this.#stop.signal).catch(() => undefined);
+      if (!this.#stop.signal.aborted) await this.#tendOnce();
     }
+  }
+
+  async #tendOnce(): Promise<void> {
+    await this.tend().catch((error: unknown) =>
+      this.#parts.around.log('cannot look after the shares', { error: messageOf(error) }),
+    );
   }
 
   async #mountNew(wish: Wish): Promise<string> {

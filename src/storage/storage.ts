@@ -94,18 +94,21 @@ export class Storage {
     this.provisioner = new Provisioner(parts, this.local, init.swaps);
   }
 
-  /** Puts right what a crash or a reboot left, mounts what is there, and goes on looking. Resolves after the first look. */
+  /** Puts right what a crash or a reboot left, mounts what is there, and goes on looking. Resolves when every disk and share has been tried. */
   async start(): Promise<void> {
     this.#listen();
     this.#resync = this.#resyncForever();
+    await Promise.all([this.#startShares(), this.local.settled()]);
+    this.#report();
+    this.#parts.around.mountsReady();
+  }
+
+  async #startShares(): Promise<void> {
     try {
-      this.shares.start();
+      await this.shares.start();
     } catch (error) {
       this.#parts.around.log('cannot look after the shares', { error: messageOf(error) });
     }
-    await this.local.settled();
-    this.#parts.around.mountsReady(true);
-    this.#report();
   }
 
   async close(): Promise<void> {

@@ -46,6 +46,14 @@ export class DaemonBox implements AsyncDisposable {
     await this.box.journalLine(cursor, unit, /^Started /, 60_000);
   }
 
+  /** The unit is active, waited for where it is not yet. */
+  async active(name: string): Promise<void> {
+    await this.#until(30_000, `${name} active`, async () => {
+      const { stdout } = await this.box.run(['systemctl', 'show', '--property=ActiveState', '--value', name]);
+      return stdout.trim() === 'active' ? true : undefined;
+    });
+  }
+
   asRoot(method: string, path: string): Promise<Reply> {
     return ask(this.box.pathOf('/run/beosd/beosd.sock'), { method, path });
   }
@@ -162,7 +170,8 @@ async function copyIn(box: Container): Promise<void> {
       await cp(path === inPackage ? node : join(root, path), join(folder, path));
     }
     await box.copyIn(folder, '/usr/lib/beosd');
-    await box.copyIn(join(root, 'packaging', unit), `/etc/systemd/system/${unit}`);
+    for (const each of [unit, 'beosd-mounts.target'])
+      await box.copyIn(join(root, 'packaging', each), `/etc/systemd/system/${each}`);
     await mkdir(join(folder, 'etc'), { mode: 0o700 });
     const env = await readFile(join(root, 'packaging/beosd.env'), 'utf8');
     await writeFile(join(folder, 'etc/beosd.env'), env + settings, { mode: 0o600 });

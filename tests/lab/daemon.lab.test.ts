@@ -32,6 +32,22 @@ describe('the daemon as it is delivered, under systemd', {
     assert.equal((await node.box.run(['stat', '--format=%a', '/run/beosd/beosd.sock'])).stdout, '600\n');
   });
 
+  it('starts what needs the mounts, when it has tried them', async () => {
+    await node.active('beosd-mounts.target');
+    const dependent = 'needs-mounts.service';
+    const text = [
+      ...['[Unit]', 'After=beosd-mounts.target', '[Service]', 'Type=oneshot', 'RemainAfterExit=yes'],
+      ...['ExecStart=/bin/true', '[Install]', 'WantedBy=beosd-mounts.target', ''],
+    ].join('\n');
+    await writeFile(node.box.pathOf(`/etc/systemd/system/${dependent}`), text);
+    await node.box.run(['systemctl', 'enable', dependent]);
+    await node.box.run(['systemctl', 'stop', 'beosd.service', 'beosd-mounts.target']);
+    await node.box.run(['systemctl', 'start', 'beosd.service']);
+    await node.active(dependent);
+    await node.active('beosd-mounts.target');
+    await node.known();
+  });
+
   it('refuses a claim from the loopback, and takes none for it', async () => {
     const answer = await node.signed('loopback', '/command/install', install);
     assert.equal(answer.code, 403);

@@ -35,6 +35,8 @@ export interface Rig {
   readonly secrets: FakeSecrets;
   readonly events: Record<string, unknown>[];
   readonly problems: () => readonly Problem[];
+  /** How often it was said that every mount has been tried. */
+  readonly ready: () => number;
   readonly ports: Machine;
 }
 
@@ -62,6 +64,7 @@ export function rig(options: RigOptions): Rig {
   const secrets = new FakeSecrets();
   const events: Record<string, unknown>[] = [];
   let problems: readonly Problem[] = [];
+  let ready = 0;
   const machine: Machine = {
     ...fake.ports(guard),
     disks: { ...idle, ...options.disks },
@@ -111,11 +114,13 @@ export function rig(options: RigOptions): Rig {
       log: () => undefined,
       podName: (uid) => `pod of ${uid}`,
       nodeName: () => 'node-1',
-      mountsReady: () => undefined,
+      mountsReady: () => {
+        ready++;
+      },
     },
     swaps: options.swaps ?? (() => []),
   });
-  return { storage, clock, secrets, events, problems: () => problems, ports: machine };
+  return { storage, clock, secrets, events, problems: () => problems, ready: () => ready, ports: machine };
 }
 
 /** A store in memory-backed files: what is tested is what is written when, not how long a disk takes. */

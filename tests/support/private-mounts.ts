@@ -27,7 +27,9 @@ export async function testsInPrivateMounts(
   timeoutMs: number,
 ): Promise<void> {
   const { NODE_TEST_CONTEXT: _, ...inherited } = process.env;
-  const argv = ['--mount', '--propagation', 'private', process.execPath, '--test-reporter=tap', file];
+  // Processes of its own too: whatever it starts (file systems in user space) ends with it.
+  const alone = ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child', '--mount-proc'];
+  const argv = [...alone, process.execPath, '--test-reporter=tap', file];
   const child = spawn('unshare', argv, { env: { ...inherited, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
   const ended = once(child, 'close') as Promise<[number | null, string | null]>;
