@@ -21,6 +21,18 @@ export interface Processes {
   namespacesWith(dev: string, signal: AbortSignal): Promise<RawHolder[]>;
 }
 
+interface Namespace {
+  readonly id: string;
+  mounts: readonly MountEntry[];
+}
+
+interface Process {
+  readonly pid: number;
+  /** Its folder in /proc, or that of one of its threads. */
+  readonly folder: string;
+  readonly namespace: Readonly<Namespace>;
+}
+
 const mapsTimeout = 3000;
 /** So many descriptors are looked at in one turn of the loop. */
 const descriptorsInOneTurn = 200;
@@ -40,37 +52,63 @@ export class SystemProcesses implements Processes {
   }
 
   async holders(dev: string, signal: AbortSignal): Promise<RawHolder[]> {
-    const tables = new Map<string, MountEntry[]>();
     const found: RawHolder[] = [];
-    const others = new Map<number, string>();
-    for (const pid of this.#pids()) {
+    const others = new Map<string, { readonly pid: number; readonly target: string }>();
+    for (const { pid, folder, namespace } of await this.#processes(signal)) {
       signal.throwIfAborted();
-      const mounts = await this.#mountsIn(pid, tables);
-      const ours = mounts.filter((entry) => entry.dev === dev);
-      const held = ours.length === 0 ? undefined : await this.#heldBy(pid, ours, mounts);
+      const ours = namespace.mounts.filter((entry) => entry.dev === dev);
+      const held = ours.length === 0 ? undefined : await this.#heldBy(pid, ours, namespace.mounts);
       if (held !== undefined) found.push(this.#describe(pid, held));
-      else if (ours[0] !== undefined) others.set(pid, ours[0].target);
+      else if (ours[0] !== undefined) others.set(folder, { pid, target: ours[0].target });
     }
-    for (const pid of await this.#mappedBy([...others.keys()], dev, signal)) {
-      found.push(this.#describe(pid, others.get(pid) ?? ''));
+    for (const folder of await this.#mapped([...others.keys()], dev, signal)) {
+      const other = others.get(folder);
+      if (other !== undefined) found.push(this.#describe(other.pid, other.target));
     }
     return found;
   }
 
   async namespacesWith(dev: string, signal: AbortSignal): Promise<RawHolder[]> {
-    const own = await link('/proc/self/ns/mnt');
-    const tables = new Map<string, MountEntry[]>();
-    const seen = new Set([own]);
+    const seen = new Set([await link('/proc/self/ns/mnt')]);
     const found: RawHolder[] = [];
-    for (const pid of this.#pids()) {
-      signal.throwIfAborted();
-      const namespace = await link(`/proc/${pid}/ns/mnt`);
-      if (namespace === undefined || seen.has(namespace)) continue;
-      seen.add(namespace);
-      const entry = (await this.#mountsIn(pid, tables)).find((each) => each.dev === dev);
+    for (const { pid, namespace } of await this.#processes(signal)) {
+      if (seen.has(namespace.id)) continue;
+      seen.add(namespace.id);
+      const entry = namespace.mounts.find((each) => each.dev === dev);
       if (entry !== undefined) found.push(this.#describe(pid, entry.target));
     }
     return found;
+  }
+
+  /** All processes but this one, each with the mounts of its namespace. */
+  async #processes(signal: AbortSignal): Promise<Process[]> {
+    const found: Process[] = [];
+    const namespaces = new Map<string, Namespace & { whole: boolean }>();
+    for (const pid of this.#pids()) {
+      signal.throwIfAborted();
+      const folder = await this.#living(pid);
+      const id = folder && (await link(`${folder}/ns/mnt`));
+      if (folder === undefined || id === undefined) continue;
+      const namespace = namespaces.get(id) ?? { id, mounts: [], whole: false };
+      namespaces.set(id, namespace);
+      if (!namespace.whole) {
+        // Who has another root sees only what lies below it.
+        namespace.whole = (await link(`${folder}/root`)) === '/';
+        const mounts = parseMountInfo(this.#read(`${folder}/mountinfo`, 64 * 1024 * 1024) ?? '');
+        if (namespace.whole || mounts.length > namespace.mounts.length) namespace.mounts = mounts;
+      }
+      found.push({ pid, folder, namespace });
+    }
+    return this.#withOwn(found);
+  }
+
+  /** Of our own namespace we ourselves know best. */
+  async #withOwn(found: readonly Process[]): Promise<Process[]> {
+    const id = await link('/proc/self/ns/mnt');
+    const text = this.#read('/proc/self/mountinfo', 64 * 1024 * 1024);
+    if (id === undefined || text === undefined) return [...found];
+    const own = { id, mounts: parseMountInfo(text) };
+    return found.map((each) => (each.namespace.id === id ? { ...each, namespace: own } : each));
   }
 
   #pids(): number[] {
@@ -81,16 +119,16 @@ export class SystemProcesses implements Processes {
       .filter((pid) => pid !== process.pid);
   }
 
-  async #mountsIn(pid: number, tables: Map<string, MountEntry[]>): Promise<MountEntry[]> {
-    const namespace = await link(`/proc/${pid}/ns/mnt`);
-    if (namespace === undefined) return [];
-    const known = tables.get(namespace);
-    if (known !== undefined) return known;
-    const text = this.#read(`/proc/${pid}/mountinfo`, 64 * 1024 * 1024);
-    if (text === undefined) return [];
-    const entries = parseMountInfo(text);
-    tables.set(namespace, entries);
-    return entries;
+  /** Where /proc tells of a process: of its first thread, or of another one when that has ended before the others. */
+  async #living(pid: number): Promise<string | undefined> {
+    for (const folder of [`/proc/${pid}`, ...this.#threads(pid)]) {
+      if ((await link(`${folder}/ns/mnt`)) !== undefined) return folder;
+    }
+    return undefined;
+  }
+
+  #threads(pid: number): string[] {
+    return this.#list(`/proc/${pid}/task`).map((thread) => `/proc/${pid}/task/${thread}`);
   }
 
   async #heldBy(
@@ -98,31 +136,48 @@ export class SystemProcesses implements Processes {
     ours: readonly MountEntry[],
     all: readonly MountEntry[],
   ): Promise<string | undefined> {
-    for (const what of ['cwd', 'root', 'exe']) {
-      const path = await link(`/proc/${pid}/${what}`);
-      if (path !== undefined && liesOn(path, ours, all)) return path;
-    }
     const ids = new Set(ours.map((entry) => String(entry.id)));
-    for (const [n, fd] of this.#list(`/proc/${pid}/fd`).entries()) {
-      if (n % descriptorsInOneTurn === descriptorsInOneTurn - 1) await setImmediate();
-      const info = this.#read(`/proc/${pid}/fdinfo/${fd}`);
-      const mount = /^mnt_id:\s*(\d+)/m.exec(info ?? '')?.[1];
-      if (mount !== undefined && ids.has(mount)) return (await link(`/proc/${pid}/fd/${fd}`)) ?? `fd ${fd}`;
+    let files = '';
+    for (const folder of this.#threads(pid)) {
+      for (const what of ['cwd', 'root', 'exe']) {
+        const path = await link(`${folder}/${what}`);
+        if (path !== undefined && liesOn(path, ours, all)) return path;
+      }
+      // Threads share their files, unless one has asked for its own: then it has others, or more, than the one before.
+      const open = this.#list(`${folder}/fd`);
+      if (open.join() === files) continue;
+      files = open.join();
+      const held = await this.#openOn(folder, open, ids);
+      if (held !== undefined) return held;
     }
     return undefined;
   }
 
-  /** Those of the processes that have mapped a file of the file system; none of them when that cannot be told in time. */
-  async #mappedBy(pids: readonly number[], dev: string, signal: AbortSignal): Promise<number[]> {
-    if (pids.length === 0) return [];
+  async #openOn(
+    folder: string,
+    open: readonly string[],
+    mountIds: ReadonlySet<string>,
+  ): Promise<string | undefined> {
+    for (const [n, fd] of open.entries()) {
+      if (n % descriptorsInOneTurn === descriptorsInOneTurn - 1) await setImmediate();
+      const info = this.#read(`${folder}/fdinfo/${fd}`);
+      const mount = /^mnt_id:\s*(\d+)/m.exec(info ?? '')?.[1];
+      if (mount !== undefined && mountIds.has(mount)) return (await link(`${folder}/fd/${fd}`)) ?? `fd ${fd}`;
+    }
+    return undefined;
+  }
+
+  /** Those of the folders of /proc that map a file of the file system; none of them when that cannot be told in time. */
+  async #mapped(folders: readonly string[], dev: string, signal: AbortSignal): Promise<string[]> {
+    if (folders.length === 0) return [];
     // proc_pid_maps(5): the numbers are written in hexadecimal there, at least two digits each.
     const wanted = dev.split(':').map((part) => Number(part).toString(16).padStart(2, '0'));
-    const maps = pids.map((pid) => `/proc/${pid}/maps`);
+    const maps = folders.map((folder) => `${folder}/maps`);
     const args = ['-lsF', '-e', ` ${wanted.join(':')} `, '--', ...maps];
     try {
       const options = { timeoutMs: mapsTimeout, signal, okCodes: [0, 1, 2] };
       const { stdout } = await this.#exec.run('grep', args, options);
-      return [...stdout.matchAll(/^\/proc\/(\d+)\/maps$/gm)].map((match) => Number(match[1]));
+      return [...stdout.matchAll(/^(.*)\/maps$/gm)].map((match) => match[1] ?? '');
     } catch (error) {
       if (error instanceof ExecError) return [];
       throw error;

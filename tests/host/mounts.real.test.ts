@@ -9,3 +9,7 @@ const inside = (name: string) => join(import.meta.dirname, `../support/${name}-c
 test('mounts and folders of the kernel keep the contract that those in memory keep', { skip }, (t) =>
   testsInPrivateMounts(t, inside('mounts'), {}, 120_000),
 );
+
+test('who holds a file system is found among the processes of the machine', { skip }, (t) =>
+  testsInPrivateMounts(t, inside('holders'), {}, 120_000),
+);
