@@ -13,3 +13,7 @@ test('mounts and folders of the kernel keep the contract that those in memory ke
 test('who holds a file system is found among the processes of the machine', { skip }, (t) =>
   testsInPrivateMounts(t, inside('holders'), {}, 120_000),
 );
+
+test('an unmount by path reaches exactly what is ours', { skip }, (t) =>
+  testsInPrivateMounts(t, inside('umount'), {}, 120_000),
+);
