@@ -108,6 +108,8 @@ interface Plugged {
 export class LoopDevices implements Devices {
   readonly plugged: Plugged[] = [];
   database = true;
+  /** Devices that are built on a disk, as sysfs would name them. */
+  readonly holders = new Map<LoopDisk, readonly string[]>();
   /** Ask blkid once for each appearance: what udev would do, and quicker where contents do not change. */
   remember = false;
   readonly #known = new Map<string, Record<string, string>>();
@@ -152,7 +154,7 @@ export class LoopDevices implements Devices {
         size: Number(read(`${own}/size`)) * 512,
         readOnly: read(`${sys}/ro`) === '1',
         removable: true,
-        holders: readdirSync(`${own}/holders`),
+        holders: [...readdirSync(`${own}/holders`), ...(this.holders.get(disk) ?? [])],
         slaves: [],
         sequence,
         properties: {
