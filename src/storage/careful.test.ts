@@ -301,3 +301,28 @@ test('a mount is not asked again while the child that asked it last cannot even 
   assert.equal(await ask(), false);
   assert.equal(asked, 2);
 });
+
+test('who lists mounts again and again reads the disks once in a second, and anew after an event', async () => {
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { devices } = machine.ports();
+  let read = 0;
+  const list = () => {
+    read++;
+    return devices.list();
+  };
+  const { storage, clock } = rig({ machine, store: quickStore(), real: { devices: { ...devices, list } } });
+  machine.plug(stick('S1', 'ONE'));
+  await storage.start();
+  const paths = async () => (await storage.mounted(() => true)).map((row) => row.path);
+  const before = read;
+  for (let n = 0; n < 20; n++) assert.deepEqual(await paths(), [`${shareRoot}/ONE`]);
+  assert.ok(read <= before + 1, `${read - before} reads for 20 lists`);
+  await clock.advance(1001);
+  const later = read;
+  await paths();
+  assert.equal(read, later + 1);
+  machine.plug(stick('S2', 'TWO'));
+  await storage.local.settled();
+  assert.deepEqual(await paths(), [`${shareRoot}/ONE`, `${shareRoot}/TWO`]);
+  await storage.close();
+});

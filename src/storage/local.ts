@@ -1,5 +1,6 @@
 import { ExecError } from '#host/exec.ts';
 import { wordsOf } from '#host/mounts.ts';
+import type { BlockDevice } from '#host/udev.ts';
 import { messageOf } from '#lib/fault.ts';
 import { plan, type Seen, type Step, servedNow } from '#storage/automount.ts';
 import { type LocalDisk, localDisks } from '#storage/devices.ts';
@@ -31,6 +32,8 @@ const mountTimeout = 60_000;
 /** A file system that does not mount is tried again rarely; anything else (a store that is full, a busy lock) soon. */
 const retryMountAfter = 10 * 60_000;
 const retryAfter = 15_000;
+/** Disks that were read this recently are good enough for a list, ms. */
+const devicesFresh = 1000;
 
 /**
  * Disks that come and go. A block event, an act of ours or the slow resync makes it look; what differs from what
@@ -45,6 +48,7 @@ export class LocalMounts {
   readonly #tasks = new Set<Promise<void>>();
   readonly #reserved = new Set<string>();
   readonly #served = new Map<string, string>();
+  #glanced: { readonly devices: readonly BlockDevice[]; readonly until: number } | undefined;
   #looking: Promise<void> | undefined;
   #again = false;
   #closed = false;
@@ -56,10 +60,28 @@ export class LocalMounts {
 
   /** What is there now. Throws when sysfs or the mount table cannot be read. */
   see(): Seen {
+    const { devices, clock } = this.#parts.machine;
+    const now = clock.monotonic();
+    const found = devices.list();
+    this.#glanced = { devices: found, until: now + devicesFresh };
+    return this.#seen(found);
+  }
+
+  /**
+   * As {@link see}, but the disks may have been read a moment ago: sysfs takes milliseconds in which nobody else is served.
+   * For lists only. An event makes a new look, and with it new disks.
+   */
+  glance(): Seen {
+    const known = this.#glanced;
+    const isFresh = known !== undefined && this.#parts.machine.clock.monotonic() < known.until;
+    return isFresh ? this.#seen(known.devices) : this.see();
+  }
+
+  #seen(devices: readonly BlockDevice[]): Seen {
     const { machine, settings, registry } = this.#parts;
     const entries = machine.mounts.list();
     return {
-      disks: localDisks(machine.devices.list(), entries, settings.systemPaths),
+      disks: localDisks(devices, entries, settings.systemPaths),
       entries,
       rows: registry.all(),
       policies: registry.policies(),
@@ -73,6 +95,7 @@ export class LocalMounts {
 
   /** Looks soon; returns at once. */
   poke(): void {
+    this.#glanced = undefined;
     void this.look();
   }
 

@@ -129,12 +129,20 @@ export class Storage {
   seen(): Seen {
     const seen = this.see();
     if (seen.known) return seen.value;
-    throw fault('devices_unknown', `The disks of this machine cannot be read: ${seen.reason}.`);
+    throw unreadable(seen.reason);
+  }
+
+  #glance(): Seen {
+    try {
+      return this.local.glance();
+    } catch (error) {
+      throw unreadable(messageOf(error));
+    }
   }
 
   /** All mounts for users with their numbers; never waits for one that is dead. */
   async mounted(wanted: (row: Listed) => boolean): Promise<MountedPath[]> {
-    const rows = listed(this.seen());
+    const rows = listed(this.#glance());
     this.#probe.keep(
       new Set([...rows.map((row) => row.key), ...this.shares.rows().map((row) => row.identity)]),
     );
@@ -270,6 +278,10 @@ export class Storage {
     }
     return problems;
   }
+}
+
+function unreadable(reason: string) {
+  return fault('devices_unknown', `The disks of this machine cannot be read: ${reason}.`);
 }
 
 /** This appearance of a disk. */
