@@ -11,7 +11,7 @@ import { testsInPrivateMounts } from '../support/private-mounts.ts';
  * holds to be a mount, a folder and a file is what counts. The shares are in the other one alone.
  */
 const soak = process.env['BEOSD_SOAK'] === '1';
-const runs = soak ? 100 : 4;
+const runs = soak ? 30 : 4;
 const steps = 100;
 
 test('random plugs, ejects, crashes and reboots over loop disks', {
