@@ -4,11 +4,6 @@ import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import type { TestContext } from 'node:test';
 
-/** Why a mount namespace of one's own cannot be had here; undefined: it can. */
-export function noPrivateMounts(): string | undefined {
-  return process.getuid?.() === 0 ? undefined : 'needs root';
-}
-
 interface Outcome {
   readonly ok: boolean;
   readonly name: string;
