@@ -1,6 +1,7 @@
 /** Runs in a mount namespace of its own, as root: who holds a file system, asked of real processes. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import {
   closeSync,
@@ -185,6 +186,9 @@ for (const [what, how, path] of [
   });
 }
 
+/** A name of our own: groups know no namespace, and our pid is the same in each. */
+const group = `beosd-test-${randomUUID()}`;
+
 /** Where groups of cgroup v2 can be made; undefined: nowhere. */
 function unifiedGroups(): string | undefined {
   const places = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'];
@@ -192,7 +196,7 @@ function unifiedGroups(): string | undefined {
 }
 
 function canMake(place: string): boolean {
-  const path = join(place, `beosd-test-${process.pid}`);
+  const path = join(place, group);
   if (spawnSync('mkdir', [path], { stdio: 'ignore' }).status !== 0) return false;
   rmdirSync(path);
   return true;
@@ -207,7 +211,7 @@ for (const [driver, folders] of [
   test(`a process of a pod is told with the pod's uid, as the ${driver} driver groups it`, {
     skip: groups === undefined ? 'no cgroup can be made here' : false,
   }, async () => {
-    const top = join(groups ?? '', `beosd-test-${process.pid}`);
+    const top = join(groups ?? '', group);
     const made = [top, ...folders.map((_, n) => join(top, ...folders.slice(0, n + 1)))];
     for (const path of made) mkdirSync(path);
     try {
