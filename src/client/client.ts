@@ -142,7 +142,7 @@ export class Client {
       // The job is read after the stream stands: what changes from then on comes as an event.
       const told = item.kind === 'event' ? jobIn(item.event, last) : undefined;
       const job = told ?? (await this.#jobOrLater(id, last, options.signal));
-      if (job === undefined || isDeepStrictEqual(job, last)) continue;
+      if (job === undefined || isDeepStrictEqual(job, last) || isOlder(job, last)) continue;
       last = job;
       yield job;
       if (hasEnded(job)) return;
@@ -259,6 +259,11 @@ function requestTarget(name: OperationName, input: LooseInput): string {
 /** Whether an event can have changed the job. */
 function concerns(event: StoredEvent, jobId: string): boolean {
   return event.type === 'reset' || (event.type === 'job' && event.data['id'] === jobId);
+}
+
+/** An event from before the answer that was read meanwhile: the progress of a job never falls. */
+function isOlder(job: Job, last: Job | undefined): boolean {
+  return !hasEnded(job) && (job.percent ?? 100) < (last?.percent ?? 0);
 }
 
 /** The job as an event tells it: all of it, or the public part over what was known before. */

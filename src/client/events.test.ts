@@ -125,6 +125,20 @@ test('a job is followed to its end, each change once, across a lost connection',
   assert.deepEqual(percents, [0, 25, 50, 75, 100]);
 });
 
+test('what was older than the first answer and arrives behind it is not told', async () => {
+  await using node = await FakeNode.start();
+  const job = { id: 'j1', state: 'running', percent: 3, phases: [] };
+  node.on('GET /jobs/j1', () => ({ body: { message: 'success', data: job } }));
+  const percents: unknown[] = [];
+  for await (const seen of clientOf(node).followJob('j1')) {
+    percents.push(seen.percent);
+    if (seen.percent !== 3) continue;
+    for (const percent of [0, 1, 10]) node.publish('job', { ...job, percent });
+    node.publish('job', { ...job, percent: 10, state: 'failed' });
+  }
+  assert.deepEqual(percents, [3, 10, 10]);
+});
+
 test('whole jobs in events are taken as they are; a caller who loses his rights still learns the end', async () => {
   await using node = await FakeNode.start();
   const job = { id: 'j1', state: 'running', percent: 10, phases: [], caller: 'owner' };

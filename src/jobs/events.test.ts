@@ -109,6 +109,16 @@ test('an event is read only once it is on the disk, and a disk that refuses it l
   );
 });
 
+test('a reader from now on gets nothing that was on its way to the disk when it came', async () => {
+  const { hub } = setUp();
+  const before = hub.publish('job', { n: 1 }).id;
+  const one = reader(hub);
+  assert.match(await one.next(), new RegExp(`id: ${before}$`, 'm'));
+  const after = hub.publish('job', { n: 2 }).id;
+  assert.deepEqual(idsIn(await one.next()), [after]);
+  await one.stop();
+});
+
 test('an id that is too old, from the future, or no id gets a reset with a snapshot', async () => {
   const { hub, store } = setUp();
   for (let n = 0; n < 4; n++) hub.publish('job', { n });

@@ -85,6 +85,8 @@ export class EventHub {
     const beat = setInterval(() => reader.beat(), heartbeatMs);
     beat.unref();
     try {
+      // What it asks for next is newer than every event of before now: none of those may come to it afterwards.
+      await this.#options.log.caughtUp();
       let [cursor, greeting] = this.#begin(call.lastEventId, everything);
       yield greeting;
       while (!call.signal.aborted) {

@@ -24,6 +24,7 @@ export class EventLog {
   #readable: number;
   /** The newest event; while it is above `#readable` a batch is on its way to the disk. */
   #newest: number;
+  #settling = Promise.resolve();
 
   /** `onReadable` is told when {@link after} has more. */
   constructor(store: Store, onReadable: () => void) {
@@ -49,10 +50,16 @@ export class EventLog {
     return { id, ...event };
   }
 
+  /** Resolves when there is nothing that was appended and may not be read yet. */
+  async caughtUp(): Promise<void> {
+    while (this.#readable < this.#newest) await this.#settling;
+  }
+
   async #makeReadable(): Promise<void> {
     while (this.#readable < this.#newest) {
       const batch = this.#newest;
-      await this.#store.settle();
+      this.#settling = this.#store.settle();
+      await this.#settling;
       this.#readable = batch;
       this.#onReadable();
     }
