@@ -273,7 +273,8 @@ test('a mount is not asked again while the child that asked it last cannot even 
   let asked = 0;
   const { promise: lingering, resolve: end } = Promise.withResolvers<void>();
   const { mounts } = new FakeMachine().ports();
-  const usage: typeof mounts.usage = () => {
+  const usage: typeof mounts.usage = (target, timeoutMs) => {
+    if (target !== '/srv/dead') return mounts.usage(target, timeoutMs);
     asked++;
     const how = {
       file: 'stat',
@@ -325,4 +326,30 @@ test('who lists mounts again and again reads the disks once in a second, and ane
   await storage.local.settled();
   assert.deepEqual(await paths(), [`${shareRoot}/ONE`, `${shareRoot}/TWO`]);
   await storage.close();
+});
+
+test('on a machine that is too slow to answer for anything no mount is called dead, and one that hangs still is', async () => {
+  const { mounts } = new FakeMachine().ports();
+  const late = (lingering: Promise<void>) =>
+    new ExecError({
+      ...{ file: 'stat', args: [], reason: 'timeout', exitCode: null, stdout: '', stderr: '', lingering },
+    });
+  let isSlow = true;
+  let ended: Promise<void> = Promise.resolve();
+  const usage: typeof mounts.usage = (target, timeoutMs) =>
+    target === '/srv/share' || isSlow ? Promise.reject(late(ended)) : mounts.usage(target, timeoutMs);
+  const clock = new FakeClock();
+  const probe = new UsageProbe({ ...mounts, usage }, clock, () => undefined);
+  const ask = async () => {
+    await clock.advance(60_000);
+    await probe.usage('key', '/srv/share', 'cifs');
+    return probe.isInvalid('key');
+  };
+  assert.equal(await ask(), false);
+  ended = new Promise(() => undefined);
+  assert.equal(await ask(), true, 'the child that asked cannot be killed');
+  [isSlow, ended] = [false, Promise.resolve()];
+  const other = new UsageProbe({ ...mounts, usage }, clock, () => undefined);
+  await other.usage('key', '/srv/share', 'cifs');
+  assert.equal(other.isInvalid('key'), true);
 });

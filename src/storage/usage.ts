@@ -3,6 +3,7 @@ import type { Clock } from '#host/clock.ts';
 import { ExecError } from '#host/exec.ts';
 import type { FsUsage, Mounts } from '#host/mounts.ts';
 import { messageOf } from '#lib/fault.ts';
+import { SingleFlight } from '#lib/mutex.ts';
 
 /** The numbers of `df`: what root keeps for itself is neither used nor free. */
 export function usageStat(path: string, fstype: string, fs: FsUsage): UsageStat {
@@ -70,6 +71,7 @@ export class UsageProbe {
   /** A child takes a moment of ours to start: few at a time, and those that may hang not before those that answer. */
   readonly #trusted = new Pool(8);
   readonly #suspects = new Pool(1);
+  readonly #control = new SingleFlight<boolean>();
   readonly #onChange: (path: string, invalid: boolean, reason: string) => void;
 
   constructor(
@@ -158,7 +160,8 @@ export class UsageProbe {
     const now = this.#clock.monotonic();
     if (!force && !state.invalid && now - state.at < this.#patience.fresh) return undefined;
     if (now < state.retryAt) return undefined;
-    const queue = state.invalid ? this.#suspects : this.#trusted;
+    // Who forces an answer has reason to expect one.
+    const queue = state.invalid && !force ? this.#suspects : this.#trusted;
     const asked = queue
       .run(() => this.#mounts.usage(path, this.#patience.dead))
       .then(
@@ -168,18 +171,36 @@ export class UsageProbe {
           state.failures = 0;
           this.#set(state, path, false, '');
         },
-        (error: unknown) => {
-          state.failures++;
-          this.#awaitEnd(state, error);
-          const backoff = Math.min(60_000, 2000 * 2 ** Math.min(state.failures, 5));
-          state.retryAt = this.#clock.monotonic() + backoff * (0.75 + Math.random() / 2);
-          this.#set(state, path, true, messageOf(error));
-        },
+        (error: unknown) => this.#failed(state, path, error),
       );
     state.flight = asked.finally(() => {
       state.flight = undefined;
     });
     return state.flight;
+  }
+
+  async #failed(state: State, path: string, error: unknown): Promise<void> {
+    this.#awaitEnd(state, error);
+    const isLate = error instanceof ExecError && error.reason === 'timeout' && !state.invalid;
+    if (isLate && (await this.#isSlow()) && !state.lingers) {
+      state.retryAt = this.#clock.monotonic() + this.#patience.fresh;
+      return;
+    }
+    state.failures++;
+    const backoff = Math.min(60_000, 2000 * 2 ** Math.min(state.failures, 5));
+    state.retryAt = this.#clock.monotonic() + backoff * (0.75 + Math.random() / 2);
+    this.#set(state, path, true, messageOf(error));
+  }
+
+  /** Even a file system that cannot hang is not answered for in time: the machine has too much to do, nothing is dead. */
+  #isSlow(): Promise<boolean> {
+    const ask = () => this.#mounts.usage('/proc', this.#patience.dead);
+    return this.#control.run('', () =>
+      ask().then(
+        () => false,
+        () => true,
+      ),
+    );
   }
 
   #awaitEnd(state: State, error: unknown): void {
