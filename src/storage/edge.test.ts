@@ -196,6 +196,22 @@ test('v2 offers the shares of a server when none or an unknown one is named', as
   await storage.close();
 });
 
+test('what v2 offers can be sent back as it is, also for an IPv6 address and a port', async () => {
+  const { fake, storage, handlers } = await edge({ network: { smbShares: async () => 'Disk|public|\n' } });
+  fake.servers.add('fd77::1');
+  fake.shares.set('//fd77::1/public', { fstype: 'cifs', uuid: 'v6', label: '', files: new Map() });
+  const ask = async (smbPath: string) =>
+    handlers['command.mountSambaV2']({ params: {}, query: {}, body: { smbPath } }, call());
+  const choice = await ask('//[FD77::1]:4455');
+  const offered = { path: '//[fd77::1]:4455/public', mounted: false };
+  assert.deepEqual('data' in choice && choice.data, [offered]);
+  const mounted = await ask(offered.path);
+  assert.deepEqual('data' in mounted && mounted.data, { path: `${shareRoot}/public` });
+  const again = await ask('//[fd77::1]:4455/');
+  assert.deepEqual('data' in again && again.data, [{ ...offered, mounted: true }]);
+  await storage.close();
+});
+
 test('force is for root and bound signatures; a busy stick names who holds it', async () => {
   const uid = '01234567-89ab-cdef-0123-456789abcdef';
   const holders = async () => [{ pid: 7, command: 'cp', path: '/data/x', podUid: uid }];
@@ -300,6 +316,18 @@ test('after a reboot a share is mounted again with the credentials that were sea
   assert.ok(fake.entries().some((entry) => entry.target === `${shareRoot}/public`));
   assert.deepEqual(again.secrets.written, ['username=ann\npassword=pw\n']);
   await again.storage.close();
+});
+
+test('in a sandbox nothing is mounted, whichever way it is asked for', async () => {
+  const network = { smbShares: async () => 'Disk|public|\nIPC|IPC$|\n' };
+  const { fake, storage, handlers } = await edge({ mayAct: false, network });
+  const before = fake.entries();
+  const asked = { params: {}, query: {}, body: { smbPath: '//nas/public' } };
+  assert.equal(await codeOf(() => handlers['command.mountSamba'](asked, call())), 'sandbox');
+  assert.equal(await codeOf(() => handlers['command.mountSambaV2'](asked, call())), 'sandbox');
+  assert.deepEqual(fake.entries(), before);
+  assert.deepEqual(storage.registry.all(), []);
+  await storage.close();
 });
 
 test('a share list that cannot be had says why', async () => {

@@ -9,7 +9,7 @@ import { parseNfs } from '#storage/nfs.ts';
 import type { MountRow } from '#storage/registry.ts';
 import type { ShareLists } from '#storage/share-lists.ts';
 import { shareByName } from '#storage/shares.ts';
-import { checkLogin, checkServer, parseSmbPath, smbSource } from '#storage/smb.ts';
+import { checkLogin, checkServer, parseSmbPath, smbPathOf, smbSource } from '#storage/smb.ts';
 import type { Storage } from '#storage/storage.ts';
 import { relativePath } from '#storage/views.ts';
 
@@ -78,10 +78,10 @@ function mountHandlers({ storage, lists }: StorageEdge): Pick<Handlers, MountNam
       if (call.dryRun) return { plan: mountPlan(smbSource(target)) };
       mayAct(storage);
       const choice = await lists.smb(target, login);
-      const isKnown =
-        target.share !== undefined &&
-        choice.some((each) => sameShare(each.path, target.server, target.share));
+      const wanted = smbPathOf(target, target.share ?? '').toLowerCase();
+      const isKnown = choice.some((each) => each.path.toLowerCase() === wanted);
       if (!isKnown) return { status: 300, message: 'Choose a valid share path', data: choice };
+      mayAct(storage);
       return { data: { path: await shares.mountSmb(target, login) } };
     },
     'command.mountNfs': async ({ body }, call) => {
@@ -95,10 +95,6 @@ function mountHandlers({ storage, lists }: StorageEdge): Pick<Handlers, MountNam
       return { data: await lists.nfs(server) };
     },
   };
-}
-
-function sameShare(path: string, server: string, share: string | undefined): boolean {
-  return path.toLowerCase() === `//${server}/${share ?? ''}`.toLowerCase();
 }
 
 type UmountNames = Extract<Names, `command.umount${string}`>;

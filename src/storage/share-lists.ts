@@ -12,6 +12,7 @@ import {
   parseSmbShares,
   type SmbTarget,
   smbIdentity,
+  smbPathOf,
 } from '#storage/smb.ts';
 
 interface Choice {
@@ -34,7 +35,7 @@ export class ShareLists {
     const output = await this.#ask(() => this.#smbOutput(target, login));
     return parseSmbShares(output).map((share) => {
       const identity = smbIdentity({ ...target, share, path: share });
-      return { path: `//${target.server}/${share}`, mounted: this.#isMounted(identity) } satisfies Choice;
+      return { path: smbPathOf(target, share), mounted: this.#isMounted(identity) } satisfies Choice;
     });
   }
 

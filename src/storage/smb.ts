@@ -78,6 +78,12 @@ export function credentialsFile(login: Login): string {
   return `username=${user}\npassword=${login.password}\n${domain}`;
 }
 
+/** The path of a share as a client names it, so that it can be sent back as it is. */
+export function smbPathOf({ server, port }: SmbTarget, share: string): string {
+  const host = isIPv6(server) ? `[${server}]` : server;
+  return `//${host}${port === undefined ? '' : `:${port}`}/${share}`;
+}
+
 export function smbSource(target: SmbTarget): string {
   return `//${target.server}/${target.path}`;
 }
