@@ -22,7 +22,8 @@ export class SystemNetworkTools {
   answers(host: string, port: number, timeoutMs: number): Promise<boolean> {
     return new Promise((resolve) => {
       const socket = connect({ host, port, lookup: this.#lookup });
-      const timer = setTimeout(() => end(false), timeoutMs);
+      // A loop that was held up hears of the time first, and of an answer that came in time only afterwards.
+      const timer = setTimeout(() => setImmediate(() => end(false)), timeoutMs);
       const end = (answer: boolean) => {
         clearTimeout(timer);
         socket.destroy();

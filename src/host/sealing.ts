@@ -59,8 +59,8 @@ export class SystemSecrets implements Secrets {
   async withFile<T>(secret: string, use: (path: string) => Promise<T>): Promise<T> {
     mkdirSync(this.#places.runDir, { recursive: true, mode: 0o700 });
     const path = join(this.#places.runDir, randomBytes(12).toString('hex'));
-    writeNew(path, secret);
     try {
+      writeNew(path, secret);
       return await use(path);
     } finally {
       this.#files.remove(path);

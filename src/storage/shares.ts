@@ -24,9 +24,11 @@ export interface SharesParts extends LocalParts {
 }
 
 const mountTimeout = 25_000;
-const dialTimeout = 2000;
-/** How often a mounted share's server is asked for a connection, ms: its death shows within 10 s. */
+/** How often the server of a share is asked for a connection, and how long it may take, ms: its death shows within 10 s. */
 const tendEvery = 3000;
+const dialTimeout = 4000;
+/** So long a mount may take to find back to a server that is there again, ms, before it is made anew. */
+const mendsItself = 5000;
 /** A server that refuses the credentials is not asked again soon: accounts are locked by repetition. */
 const refusedPause = 5 * 60_000;
 
@@ -51,6 +53,12 @@ interface Wish {
 export class Shares {
   readonly #parts: SharesParts;
   readonly #breakers = new Map<string, Breaker>();
+  /** Shares that are being looked after now: one that hangs is passed over, and keeps nobody else waiting. */
+  readonly #tending = new Map<string, Promise<void>>();
+  /** Shares whose server did not answer when it was asked last. */
+  readonly #away = new Set<string>();
+  /** Since when, ms of the monotonic clock, a server is back of which a mount is not. */
+  readonly #doubted = new Map<string, number>();
   readonly #stop = new AbortController();
   #loop: Promise<void> = Promise.resolve();
 
@@ -64,13 +72,14 @@ export class Shares {
       if (row.phase !== 'none' || row.folder !== undefined) this.#parts.mounter.settle(row.identity);
     if (!this.#parts.settings.mayAct) return;
     const first = this.#tendOnce();
-    this.#loop = first.then(() => this.#tendForever());
+    this.#loop = this.#tendForever();
     await first;
   }
 
   async close(): Promise<void> {
     this.#stop.abort();
     await this.#loop;
+    await Promise.all(this.#tending.values());
   }
 
   rows(): MountRow[] {
@@ -117,24 +126,36 @@ export class Shares {
         throw error;
       }
       this.#breakers.delete(current.identity);
+      this.#away.delete(current.identity);
+      this.#doubted.delete(current.identity);
     });
     around.emit({ action: 'unmounted', kind: row.kind, path: mounter.pathOf(row) });
   }
 
-  /** Looks after every share once; the loop does it all the time. */
+  /** Looks after every share once that is not being looked after already; the loop does it all the time. */
   async tend(): Promise<void> {
     const dialled = new Map<string, Promise<boolean>>();
-    const free = this.rows().filter((row) => !this.#parts.locks.busy(row.identity));
-    await Promise.all(
-      free.map((row) => (row.wanted ? this.#tendOne(row, dialled) : this.#finishUmount(row.identity))),
-    );
+    const { locks } = this.#parts;
+    const free = this.rows().filter(({ identity }) => !locks.busy(identity) && !this.#tending.has(identity));
+    for (const row of free) {
+      const work = row.wanted ? this.#tendOne(row, dialled) : this.#finishUmount(row.identity);
+      const logged = work.catch((error: unknown) =>
+        this.#parts.around.log('cannot look after a share', { path: row.name, error: messageOf(error) }),
+      );
+      this.#tending.set(
+        row.identity,
+        logged.finally(() => this.#tending.delete(row.identity)),
+      );
+    }
+    await Promise.all(this.#tending.values());
   }
 
   async #tendForever(): Promise<void> {
     const { clock } = this.#parts.machine;
     while (!this.#stop.signal.aborted) {
       await clock.sleep(tendEvery, this.#stop.signal).catch(() => undefined);
-      if (!this.#stop.signal.aborted) await this.#tendOnce();
+      // Nobody waits for it: a share that hangs is passed over by the next round.
+      if (!this.#stop.signal.aborted) void this.#tendOnce();
     }
   }
 
@@ -150,13 +171,13 @@ export class Shares {
       const known = registry.get(wish.identity);
       if (known !== undefined && mounter.standing(known).kind === 'ours') return mounter.pathOf(known);
       const sealed = await this.#sealed(wish);
-      const row = this.#rowFor(wish, known, sealed);
+      const row = known ?? this.#rowFor(wish);
       try {
-        const mounted = await this.#mountRow(row);
-        registry.put({ ...mounted, wanted: true });
+        // New credentials replace those that are known to be good only when they are known to be good themselves.
+        const mounted = await this.#mountRow(row, sealed);
+        registry.put({ ...mounted, sealed, wanted: true });
       } catch (error) {
         if (known === undefined) this.#forget(registry.get(wish.identity) ?? row);
-        else registry.update(wish.identity, { sealed: known.sealed, wanted: known.wanted });
         throw error;
       }
       this.#breakers.delete(wish.identity);
@@ -171,8 +192,7 @@ export class Shares {
     return this.#parts.machine.secrets.seal(identity, credentialsFile(login));
   }
 
-  #rowFor(wish: Wish, known: MountRow | undefined, sealed: string | undefined): MountRow {
-    if (known !== undefined) return { ...known, sealed };
+  #rowFor(wish: Wish): MountRow {
     const { registry, machine, settings } = this.#parts;
     const there = new Set(machine.folders.list(settings.shareRoot).map((name) => name.toLowerCase()));
     const rows = new Set(registry.all().map((row) => row.name.toLowerCase()));
@@ -193,17 +213,17 @@ export class Shares {
       folder: undefined,
       folderToken: undefined,
       heldOff: undefined,
-      sealed,
+      sealed: undefined,
       extra: { server: wish.server, ...port },
     };
   }
 
   /** Mounts; a failure is the refusal for the client, with the mount program's own words. */
-  async #mountRow(row: MountRow): Promise<MountRow> {
+  async #mountRow(row: MountRow, sealed: string | undefined): Promise<MountRow> {
     try {
       if (row.kind === 'nfs') return await this.#attempt(row, nfsOptions());
-      if (row.sealed === undefined) return await this.#attempt(row, this.#smbOptions(row, undefined));
-      const login = await this.#parts.machine.secrets.open(row.identity, row.sealed);
+      if (sealed === undefined) return await this.#attempt(row, this.#smbOptions(row, undefined));
+      const login = await this.#parts.machine.secrets.open(row.identity, sealed);
       return await this.#parts.machine.secrets.withFile(login, (file) =>
         this.#attempt(row, this.#smbOptions(row, file)),
       );
@@ -226,13 +246,12 @@ export class Shares {
     const breaker = this.#breakerOf(row.identity);
     const at = mounter.standing(row);
     if (at.kind === 'foreign' || at.kind === 'covered') return;
-    if (at.kind === 'absent' && !breaker.mayTry(machine.clock.monotonic())) return;
     const answers = await this.#dial(row, dialled);
+    // What went wrong while the server was away says nothing about it now.
+    if (answers && this.#away.delete(row.identity)) breaker.succeeded();
+    if (!answers) this.#away.add(row.identity);
     if (at.kind === 'ours') return this.#checkMounted(row, answers, breaker);
-    if (!answers) {
-      breaker.failed(machine.clock.monotonic());
-      return;
-    }
+    if (!answers || !breaker.mayTry(machine.clock.monotonic())) return;
     await locks.run(row.identity, () => this.#mountAgain(row.identity, breaker));
   }
 
@@ -249,20 +268,26 @@ export class Shares {
     const { probe, mounter, machine, locks } = this.#parts;
     const path = mounter.pathOf(row);
     if (!answers) {
+      this.#doubted.delete(row.identity);
       probe.markInvalid(row.identity, path, `${row.extra.server ?? 'the server'} does not answer`);
       return;
     }
-    if (!probe.isInvalid(row.identity)) return;
+    if (!probe.isInvalid(row.identity)) {
+      this.#doubted.delete(row.identity);
+      return;
+    }
+    const now = machine.clock.monotonic();
+    const since = this.#doubted.get(row.identity) ?? now;
     if (await probe.check(row.identity, path)) {
+      this.#doubted.delete(row.identity);
       breaker.succeeded();
       return;
     }
-    // The server is back, but this mount of it is not (a stale handle, a lost session): begin anew.
-    if (breaker.failures >= 2 && breaker.mayTry(machine.clock.monotonic())) {
-      await locks.run(row.identity, () => this.#remount(row.identity, breaker));
-    } else if (breaker.failures < 2) {
-      breaker.failed(machine.clock.monotonic());
-    }
+    // The server is back, but this mount of it is not: a lost session that the kernel mends by itself, or a stale
+    // handle, or a kernel that waits for minutes before it connects again. After a while it is made anew.
+    this.#doubted.set(row.identity, since);
+    if (machine.clock.monotonic() - since < mendsItself || !breaker.mayTry(now)) return;
+    await locks.run(row.identity, () => this.#remount(row.identity, breaker));
   }
 
   async #remount(identity: string, breaker: Breaker): Promise<void> {
@@ -284,7 +309,7 @@ export class Shares {
     const row = registry.get(identity);
     if (row === undefined || !row.wanted || row.phase !== 'none') return;
     try {
-      await this.#mountRow(row);
+      await this.#mountRow(row, row.sealed);
       breaker.succeeded();
       probe.renewed(identity);
       await probe.check(identity, mounter.pathOf(row));
@@ -292,7 +317,7 @@ export class Shares {
     } catch (error) {
       const now = machine.clock.monotonic();
       breaker.failed(now);
-      if (isFault(error) && error.code === 'mount_refused') breaker.pause(now + refusedPause);
+      if (refusesLogin(error)) breaker.pause(now + refusedPause);
       around.log('a share could not be mounted again', { path: row.name, error: messageOf(error) });
     }
   }
@@ -325,6 +350,11 @@ export class Shares {
       }
     });
   }
+}
+
+/** EACCES; all else that a server says may be over in a moment: one that starts knows its shares later than its port. */
+function refusesLogin(error: unknown): boolean {
+  return isFault(error) && error.code === 'mount_refused' && /mount error\s?\(13\)/.test(error.message);
 }
 
 /** The share at a path below the share root, or the refusal that fits. */

@@ -1,0 +1,141 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { FakeClock } from '#host/fake/clock.ts';
+import { FakeMachine } from '#host/fake/machine.ts';
+import { isFault } from '#lib/fault.ts';
+import type { Login } from '#storage/smb.ts';
+import { quickStore, type RigOptions, rig, shareRoot } from '../../tests/support/fake-storage.ts';
+
+const target = (server: string, share: string) => ({ server, port: undefined, share, path: share });
+
+async function shares(options: Partial<RigOptions> = {}) {
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  for (const server of ['nas', 'attic']) {
+    machine.servers.add(server);
+    machine.shares.set(`//${server}/${server}-files`, {
+      fstype: 'cifs',
+      uuid: server,
+      label: '',
+      files: new Map(),
+    });
+  }
+  const parts = rig({ machine, store: quickStore(), ...options });
+  await parts.storage.start();
+  const mount = (server: string, login?: Login) =>
+    parts.storage.shares.mountSmb(target(server, `${server}-files`), login);
+  const isInvalid = async (server: string) =>
+    (await parts.storage.mounted((row) => row.path === `${shareRoot}/${server}-files`)).every(
+      (row) => row.invalid,
+    );
+  const row = (server: string) => {
+    const found = parts.storage.registry.byName(`${server}-files`);
+    assert.ok(found);
+    return found;
+  };
+  const refuse = (server: string, words: string) => {
+    const share = machine.shares.get(`//${server}/${server}-files`);
+    assert.ok(share);
+    share.broken = words;
+    return () => {
+      delete share.broken;
+    };
+  };
+  const pathOf = (server: string) => `${shareRoot}/${server}-files`;
+  const entryOf = (server: string) => machine.entries().find((each) => each.target === pathOf(server));
+  /** Its mount does not answer any more, although its server does: it is made anew, and then the words are said. */
+  const lose = async (server: string, words: string) => {
+    machine.dead.add(pathOf(server));
+    await isInvalid(server);
+    const mend = refuse(server, words);
+    await pass(parts.clock, 10_000);
+    machine.dead.delete(pathOf(server));
+    assert.equal(entryOf(server), undefined);
+    return mend;
+  };
+  return { ...parts, machine, mount, isInvalid, row, refuse, lose, entryOf };
+}
+
+/** Lets the loop that looks after the shares come round. */
+async function pass(clock: FakeClock, ms: number): Promise<void> {
+  for (let passed = 0; passed < ms; passed += 1000) {
+    await clock.advance(1000);
+    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+test('while one server hangs the death of another is seen, and its return', async () => {
+  const hung = Promise.withResolvers<boolean>();
+  let hangs = false;
+  const answers = (host: string) =>
+    hangs && host === 'nas' ? hung.promise : Promise.resolve(machine.servers.has(host));
+  const { storage, machine, clock, mount, isInvalid } = await shares({
+    network: { answers: (host) => answers(host) },
+  });
+  await mount('nas');
+  await mount('attic');
+  hangs = true;
+  await pass(clock, 4000);
+  machine.servers.delete('attic');
+  await pass(clock, 4000);
+  assert.equal(await isInvalid('attic'), true);
+  machine.servers.add('attic');
+  await pass(clock, 4000);
+  assert.equal(await isInvalid('attic'), false);
+  hung.resolve(true);
+  await storage.close();
+});
+
+test('a server that was away for long is used as soon as it is back', async () => {
+  const { storage, machine, clock, mount, lose, entryOf } = await shares();
+  await mount('nas');
+  const mend = await lose('nas', 'mount error(2): No such file or directory');
+  await pass(clock, 60_000);
+  machine.servers.delete('nas');
+  await pass(clock, 600_000);
+  mend();
+  machine.servers.add('nas');
+  await pass(clock, 4000);
+  assert.ok(entryOf('nas'));
+  await storage.close();
+});
+
+test('a share that a starting server does not know yet is asked for again within seconds, a login that it refuses is not', async () => {
+  const { storage, clock, mount, lose, entryOf } = await shares();
+  const mounted = () => entryOf('nas') !== undefined;
+  await mount('nas', { user: 'ann', password: 'pw' });
+  for (const [words, soon] of [
+    ['mount error(2): No such file or directory', true],
+    ['mount error(13): Permission denied', false],
+  ] as const) {
+    const mend = await lose('nas', words);
+    await pass(clock, 30_000);
+    mend();
+    await pass(clock, 14_000);
+    assert.equal(mounted(), soon, words);
+  }
+  await pass(clock, 6 * 60_000);
+  assert.equal(mounted(), true);
+  await storage.close();
+});
+
+test('credentials that are good are kept until others have proved to be, also over a crash between', async () => {
+  const sealedMeanwhile: (string | undefined)[] = [];
+  let spy: (call: string) => void = () => undefined;
+  const { storage, machine, mount, row, refuse, entryOf } = await shares({ guard: (call) => spy(call) });
+  await mount('nas', { user: 'ann', password: 'good' });
+  const good = row('nas').sealed;
+  assert.ok(good);
+  machine.umountForeign(entryOf('nas')?.id ?? Number.NaN);
+  const mend = refuse('nas', 'mount error(13): Permission denied');
+  spy = (call) => {
+    if (call === 'mount') sealedMeanwhile.push(row('nas').sealed);
+  };
+  const refused = mount('nas', { user: 'ann', password: 'wrong' });
+  await assert.rejects(refused, (error) => isFault(error) && error.code === 'mount_refused');
+  assert.deepEqual([...sealedMeanwhile, row('nas').sealed], [good, good]);
+  assert.equal(row('nas').wanted, true);
+  mend();
+  await mount('nas', { user: 'ann', password: 'new' });
+  assert.notEqual(row('nas').sealed, good);
+  await storage.close();
+});
