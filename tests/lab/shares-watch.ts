@@ -93,10 +93,10 @@ export class SharesWatch {
     return this.changes[other + 1]?.at ?? Number.NaN;
   }
 
-  /** The time that all answers of the phases but one in a hundred kept to, ms. */
-  p99(...phases: readonly string[]): number {
+  /** The time that this share (0 to 1) of the answers of the phases kept to, ms. */
+  percentile(share: number, ...phases: readonly string[]): number {
     const sorted = phases.flatMap((phase) => this.#timesOf(phase)).sort((a, b) => a - b);
-    return sorted[Math.ceil(sorted.length * 0.99) - 1] ?? Number.NaN;
+    return sorted[Math.ceil(sorted.length * share) - 1] ?? Number.NaN;
   }
 
   count(...phases: readonly string[]): number {
