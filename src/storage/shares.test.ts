@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { ExecError } from '#host/exec.ts';
 import type { FakeClock } from '#host/fake/clock.ts';
 import { FakeMachine } from '#host/fake/machine.ts';
 import { isFault } from '#lib/fault.ts';
@@ -9,7 +10,7 @@ import { quickStore, type RigOptions, rig, shareRoot } from '../../tests/support
 const target = (server: string, share: string) => ({ server, port: undefined, share, path: share });
 
 async function shares(options: Partial<RigOptions> = {}) {
-  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const machine = options.machine ?? new FakeMachine(['/', '/olares', shareRoot]);
   for (const server of ['nas', 'attic']) {
     machine.servers.add(server);
     machine.shares.set(`//${server}/${server}-files`, {
@@ -19,7 +20,7 @@ async function shares(options: Partial<RigOptions> = {}) {
       files: new Map(),
     });
   }
-  const parts = rig({ machine, store: quickStore(), ...options });
+  const parts = rig({ store: quickStore(), ...options, machine });
   await parts.storage.start();
   const mount = (server: string, login?: Login) =>
     parts.storage.shares.mountSmb(target(server, `${server}-files`), login);
@@ -137,5 +138,36 @@ test('credentials that are good are kept until others have proved to be, also ov
   mend();
   await mount('nas', { user: 'ann', password: 'new' });
   assert.notEqual(row('nas').sealed, good);
+  await storage.close();
+});
+
+test('a share that hangs is not taken from who uses it: only after a minute it is made anew', async () => {
+  const late = { file: 'stat', args: [], reason: 'timeout', exitCode: null, stdout: '', stderr: '' } as const;
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { mounts } = machine.ports();
+  let hangs = true;
+  const usage: typeof mounts.usage = (path, timeoutMs) =>
+    hangs && path !== '/proc'
+      ? Promise.reject(new ExecError({ ...late, lingering: undefined }))
+      : mounts.usage(path, timeoutMs);
+  const { clock, mount, isInvalid, entryOf, storage } = await shares({
+    machine,
+    real: { mounts: { ...mounts, usage } },
+  });
+  await mount('nas');
+  const before = entryOf('nas')?.id;
+  await isInvalid('nas');
+  await pass(clock, 50_000);
+  assert.equal(await isInvalid('nas'), true);
+  assert.equal(entryOf('nas')?.id, before);
+  hangs = false;
+  await pass(clock, 4000);
+  assert.equal(await isInvalid('nas'), false);
+  assert.equal(entryOf('nas')?.id, before);
+  hangs = true;
+  await pass(clock, 1000);
+  await isInvalid('nas');
+  await pass(clock, 70_000);
+  assert.notEqual(entryOf('nas')?.id, before);
   await storage.close();
 });

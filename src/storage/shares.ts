@@ -27,8 +27,8 @@ const mountTimeout = 25_000;
 /** How often the server of a share is asked for a connection, and how long it may take, ms: its death shows within 10 s. */
 const tendEvery = 3000;
 const dialTimeout = 4000;
-/** So long a mount may take to find back to a server that is there again, ms, before it is made anew. */
-const mendsItself = 5000;
+/** So long a mount may fail, or not answer, although its server takes connections, ms, before it is made anew. */
+const mendsItself = { fails: 5000, hangs: 60_000 } as const;
 /** A server that refuses the credentials is not asked again soon: accounts are locked by repetition. */
 const refusedPause = 5 * 60_000;
 
@@ -276,17 +276,18 @@ export class Shares {
       this.#doubted.delete(row.identity);
       return;
     }
-    const now = machine.clock.monotonic();
-    const since = this.#doubted.get(row.identity) ?? now;
-    if (await probe.check(row.identity, path)) {
+    const since = this.#doubted.get(row.identity) ?? machine.clock.monotonic();
+    const said = await probe.check(row.identity, path);
+    if (said === 'answers') {
       this.#doubted.delete(row.identity);
       breaker.succeeded();
       return;
     }
-    // The server is back, but this mount of it is not: a lost session that the kernel mends by itself, or a stale
-    // handle, or a kernel that waits for minutes before it connects again. After a while it is made anew.
+    // The server is there, but this mount of it is not. A lost connection the kernel mends by itself, and disks that
+    // spin up answer late: who has files open keeps them. A mount that goes on failing is made anew.
     this.#doubted.set(row.identity, since);
-    if (machine.clock.monotonic() - since < mendsItself || !breaker.mayTry(now)) return;
+    const now = machine.clock.monotonic();
+    if (now - since < mendsItself[said] || !breaker.mayTry(now)) return;
     await locks.run(row.identity, () => this.#remount(row.identity, breaker));
   }
 

@@ -36,6 +36,8 @@ interface State {
   reason: string;
   at: number;
   flight: Promise<void> | undefined;
+  /** The last try did not end in time. */
+  late: boolean;
   /** The child that asked last hangs in the kernel: another one would only hang beside it. */
   lingers: boolean;
   retryAt: number;
@@ -107,12 +109,13 @@ export class UsageProbe {
     this.#set(this.#stateOf(key), path, true, reason);
   }
 
-  /** Asks now, also a mount that is thought dead, and says whether it answered. */
-  async check(key: string, path: string): Promise<boolean> {
+  /** Asks now, also a mount that is thought dead: it answers, it answers with an error, or it does not answer in time. */
+  async check(key: string, path: string): Promise<'answers' | 'fails' | 'hangs'> {
     const state = this.#stateOf(key);
     state.retryAt = 0;
     await this.#refresh(state, path, true);
-    return !state.invalid;
+    if (!state.invalid) return 'answers';
+    return state.late ? 'hangs' : 'fails';
   }
 
   /** It was mounted anew: what hangs at the old mount says nothing about this one. */
@@ -143,6 +146,7 @@ export class UsageProbe {
         reason: '',
         at: Number.NEGATIVE_INFINITY,
         flight: undefined,
+        late: false,
         lingers: false,
         retryAt: 0,
         failures: 0,
@@ -181,8 +185,8 @@ export class UsageProbe {
 
   async #failed(state: State, path: string, error: unknown): Promise<void> {
     this.#awaitEnd(state, error);
-    const isLate = error instanceof ExecError && error.reason === 'timeout' && !state.invalid;
-    if (isLate && (await this.#isSlow()) && !state.lingers) {
+    state.late = error instanceof ExecError && error.reason === 'timeout';
+    if (state.late && !state.invalid && (await this.#isSlow()) && !state.lingers) {
       state.retryAt = this.#clock.monotonic() + this.#patience.fresh;
       return;
     }
