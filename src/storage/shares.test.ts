@@ -171,3 +171,31 @@ test('a share that hangs is not taken from who uses it: only after a minute it i
   assert.notEqual(entryOf('nas')?.id, before);
   await storage.close();
 });
+
+test('two shares of one name that are asked for at the same time both come, each at a path of its own', async () => {
+  const { storage, machine } = await shares();
+  const login = { user: 'ann', password: 'pw' };
+  const servers = ['nas', 'attic'];
+  for (const server of servers)
+    machine.shares.set(`//${server}/public`, { fstype: 'cifs', uuid: server, label: '', files: new Map() });
+  const asked = servers.map((server) => storage.shares.mountSmb(target(server, 'public'), login));
+  const paths = await Promise.all(asked);
+  assert.deepEqual(paths.toSorted(), [`${shareRoot}/public`, `${shareRoot}/public-2`]);
+  await storage.close();
+});
+
+test('a dead share that something is mounted in is shown as dead, and nothing of it is unmounted', async () => {
+  const { storage, machine, clock, mount, isInvalid } = await shares();
+  await mount('nas');
+  const inside = `${shareRoot}/nas-files/inside`;
+  machine.mountForeign('tmpfs', inside);
+  machine.dead.add(`${shareRoot}/nas-files`);
+  machine.servers.delete('nas');
+  await pass(clock, 4000);
+  assert.equal(await isInvalid('nas'), true);
+  machine.servers.add('nas');
+  await pass(clock, 120_000);
+  assert.ok(machine.entries().some((entry) => entry.target === inside));
+  assert.ok(machine.entries().some((entry) => entry.target === `${shareRoot}/nas-files`));
+  await storage.close();
+});

@@ -171,7 +171,8 @@ export class Shares {
       const known = registry.get(wish.identity);
       if (known !== undefined && mounter.standing(known).kind === 'ours') return mounter.pathOf(known);
       const sealed = await this.#sealed(wish);
-      const row = known ?? this.#rowFor(wish);
+      // At once in the store: its name is taken from now on.
+      const row = known ?? registry.put(this.#rowFor(wish));
       try {
         // New credentials replace those that are known to be good only when they are known to be good themselves.
         const mounted = await this.#mountRow(row, sealed);
@@ -245,12 +246,12 @@ export class Shares {
     const { mounter, machine, locks } = this.#parts;
     const breaker = this.#breakerOf(row.identity);
     const at = mounter.standing(row);
-    if (at.kind === 'foreign' || at.kind === 'covered') return;
+    if (at.kind === 'foreign') return;
     const answers = await this.#dial(row, dialled);
     // What went wrong while the server was away says nothing about it now.
     if (answers && this.#away.delete(row.identity)) breaker.succeeded();
     if (!answers) this.#away.add(row.identity);
-    if (at.kind === 'ours') return this.#checkMounted(row, answers, breaker);
+    if (at.kind !== 'absent') return this.#checkMounted(row, answers, breaker);
     if (!answers || !breaker.mayTry(machine.clock.monotonic())) return;
     await locks.run(row.identity, () => this.#mountAgain(row.identity, breaker));
   }
