@@ -17,6 +17,7 @@ const soaks: Readonly<Record<string, readonly string[]>> = {
     'tests/scenarios/kube-scale.timing.test.ts',
     'tests/scenarios/kube-scale.real.test.ts',
   ],
+  shares: ['tests/lab/storage-shares.lab.test.ts'],
   storage: ['src/storage/model.test.ts', 'tests/host/storage-model.real.test.ts'],
 };
 
