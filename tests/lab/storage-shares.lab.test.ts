@@ -3,6 +3,7 @@ import { realpath } from 'node:fs/promises';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { labAvailable } from './available.ts';
+import { deferred, within } from './deadline.ts';
 import {
   canary,
   fileServers,
@@ -198,6 +199,7 @@ describe('shares of real servers, through the API', { skip: reason ?? false, tim
         assert.ok(invalid <= 10_000, `${kind}: invalid after ${invalid} ms`);
       }
       await watch.answers('dead', count);
+      if (loss === 'silence') await aHangIsSeen();
       await watch.phase('return');
       for (const kind of ['smb', 'nfs'] as const) {
         const returned = await turn(node.vm, 'restore', kind);
@@ -212,6 +214,18 @@ describe('shares of real servers, through the API', { skip: reason ?? false, tim
       assert.equal(await daemonPid(), pid, 'the daemon was not started anew');
       report(t, watch, figures);
     });
+  }
+
+  /** The same watch finds a program that waits for a dead server, as the daemon would if it asked one itself. */
+  async function aHangIsSeen(): Promise<void> {
+    const pid = deferred<string>();
+    const argv = ['sh', '-c', 'echo $$; exec stat --file-system "$1"', 'sh', `${shareRoot}/nfs`];
+    const asking = node.vm.follow(argv, pid.resolve);
+    const watch = new SharesWatch(node.vm);
+    await watch.start('threads', await within(30_000, 'a program that asks', pid.promise));
+    await watch.until('its hang', 60_000, () => hangs(watch.waits).length > 0);
+    watch.stop();
+    asking.stop();
   }
 
   function report(t: TestContext, watch: SharesWatch, figures: readonly string[]): void {
