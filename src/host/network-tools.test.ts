@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
-import { SystemExec } from '#host/exec.ts';
+import { type Exec, ExecError, SystemExec } from '#host/exec.ts';
 import { type Resolve, SystemNetworkTools } from '#host/network-tools.ts';
 
 test('a name that is not resolved in time is asked for once, however often its server is dialled', async () => {
@@ -37,4 +37,20 @@ test('a server that refuses, and a name that nobody has, do not answer', async (
   await once(server, 'close');
   const port = typeof address === 'object' && address !== null ? address.port : 0;
   assert.equal(await new SystemNetworkTools(new SystemExec()).answers('127.0.0.1', port, 5000), false);
+});
+
+test('the shares of an IPv6 address are those that smbclient lists, although it fails for a workgroup then', async () => {
+  const rows = 'Disk|public|\nIPC|IPC$|IPC Service\n';
+  const saying = (stdout: string): Exec => ({
+    run: (file, args) =>
+      Promise.reject(new ExecError({ file, args, reason: 'exit', exitCode: 1, stdout, stderr: '' })),
+    lines: () => assert.fail('no listener'),
+    started: 0,
+  });
+  const list = (stdout: string) =>
+    new SystemNetworkTools(saying(stdout)).smbShares('fd77::1', 445, undefined);
+  const note = 'fd77::1 is an IPv6 address -- no workgroup available';
+  assert.equal(await list(`${rows}${note}`), `${rows}${note}`);
+  await assert.rejects(list(`${rows}session setup failed: NT_STATUS_LOGON_FAILURE`), ExecError);
+  await assert.rejects(list(note), /listed nothing/);
 });

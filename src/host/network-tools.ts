@@ -1,6 +1,6 @@
 import { type LookupAddress, lookup } from 'node:dns';
 import { connect, isIPv6, type LookupFunction } from 'node:net';
-import type { Exec } from '#host/exec.ts';
+import { type Exec, ExecError } from '#host/exec.ts';
 
 type Resolved = (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void;
 /** All addresses of a name, as the machine resolves it; may take long, and cannot be given up. */
@@ -56,7 +56,9 @@ export class SystemNetworkTools {
     const where = port === undefined ? [] : [`--port=${port}`];
     const address = isIPv6(server) ? [`--ip-address=${server}`] : [];
     const args = ['--grepable', ...login, ...where, ...address, `--list=${server}`];
-    const { stdout, stderr } = await this.#exec.run('smbclient', args, { timeoutMs: 25_000 });
+    const { stdout, stderr } = await this.#exec
+      .run('smbclient', args, { timeoutMs: 25_000 })
+      .catch((error: unknown) => listedAllTheSame(error));
     // Every server has at least IPC$: success without any share is a server that hung up, not an empty list.
     if (!/^\w+\|/m.test(stdout))
       throw new Error(`timed out: smbclient listed nothing ${stderr.trim()}`.trim());
@@ -67,4 +69,12 @@ export class SystemNetworkTools {
     const args = ['--no-headers', '--exports', server];
     return (await this.#exec.run('showmount', args, { timeoutMs: 15_000 })).stdout;
   }
+}
+
+/** For an IPv6 address smbclient (seen with 4.17) lists the shares, then misses a workgroup to list, and fails for that. */
+function listedAllTheSame(error: unknown): { readonly stdout: string; readonly stderr: string } {
+  const isAll = error instanceof ExecError && error.reason === 'exit';
+  if (isAll && /is an IPv6 address -- no workgroup available/.test(`${error.stdout}${error.stderr}`))
+    return error;
+  throw error;
 }
