@@ -199,3 +199,28 @@ test('a dead share that something is mounted in is shown as dead, and nothing of
   assert.ok(machine.entries().some((entry) => entry.target === `${shareRoot}/nas-files`));
   await storage.close();
 });
+
+test('after a reboot shares whose folders cannot be touched at first come back all the same', async () => {
+  const store = quickStore();
+  const before = await shares({ store });
+  await before.mount('nas');
+  await before.mount('attic');
+  await before.storage.close();
+  before.machine.forgetWatchers();
+  before.machine.reboot();
+  let broken = true;
+  const guard = (call: string) => {
+    if (broken && call === 'look') throw new Error('EIO');
+  };
+  const { storage, clock, entryOf } = await shares({
+    store,
+    machine: before.machine,
+    bootId: 'boot-2',
+    guard,
+  });
+  broken = false;
+  await pass(clock, 12_000);
+  assert.ok(entryOf('nas'));
+  assert.ok(entryOf('attic'));
+  await storage.close();
+});

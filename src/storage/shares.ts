@@ -68,12 +68,20 @@ export class Shares {
 
   /** Records what a crash or a reboot changed, and begins to look after the shares; resolves when each was tried once. */
   async start(): Promise<void> {
-    for (const row of this.rows())
-      if (row.phase !== 'none' || row.folder !== undefined) this.#parts.mounter.settle(row.identity);
+    for (const row of this.rows()) if (row.phase !== 'none' || row.folder !== undefined) this.#settle(row);
     if (!this.#parts.settings.mayAct) return;
     const first = this.#tendOnce();
     this.#loop = this.#tendForever();
     await first;
+  }
+
+  /** What is wrong with one share (a folder that cannot be removed, say) keeps the others from nothing. */
+  #settle(row: MountRow): void {
+    try {
+      this.#parts.mounter.settle(row.identity);
+    } catch (error) {
+      this.#parts.around.log('cannot settle a share', { path: row.name, error: messageOf(error) });
+    }
   }
 
   async close(): Promise<void> {
