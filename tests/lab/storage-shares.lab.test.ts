@@ -66,6 +66,9 @@ describe('shares of real servers, through the API', { skip: reason ?? false, tim
     const { stdout } = await node.vm.run(['cat', ...files], { timeoutMs: 30_000 });
     assert.equal(stdout, 'nfs\nnfs2\nsmb\nsmb\nsub\n');
   };
+  const daemonLog = async () =>
+    (await node.vm.run(['journalctl', '--boot', '--unit=beosd', '--no-pager', '--output=short-precise']))
+      .stdout;
   const daemonPid = async () =>
     (await node.vm.run(['systemctl', 'show', '--property=MainPID', '--value', 'beosd'])).stdout.trim();
 
@@ -293,6 +296,7 @@ describe('shares of real servers, through the API', { skip: reason ?? false, tim
       const returned = await turn(node.vm, 'restore', kind);
       const back = (await watch.allInvalid(pathsOf(kind), false, 120_000)) - returned;
       t.diagnostic(`reboot ${Math.round(rebooted)} ms; ${kind} back ${back} ms after its server`);
+      if (back > 15_000) t.diagnostic(await daemonLog());
       assert.ok(back <= 15_000 + 1000 * folders[kind].length, `${kind}: back after ${back} ms`);
     }
     watch.stop();
