@@ -224,3 +224,28 @@ test('after a reboot shares whose folders cannot be touched at first come back a
   assert.ok(entryOf('attic'));
   await storage.close();
 });
+
+test('a share that does not find back to a server that was away is made anew within seconds', async () => {
+  const late = { file: 'stat', args: [], reason: 'timeout', exitCode: null, stdout: '', stderr: '' } as const;
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { mounts } = machine.ports();
+  let hangs = false;
+  const usage: typeof mounts.usage = (path, timeoutMs) =>
+    hangs && path !== '/proc'
+      ? Promise.reject(new ExecError({ ...late, lingering: undefined }))
+      : mounts.usage(path, timeoutMs);
+  const { clock, mount, entryOf, storage } = await shares({
+    machine,
+    real: { mounts: { ...mounts, usage } },
+  });
+  await mount('nas');
+  const before = entryOf('nas')?.id;
+  hangs = true;
+  machine.servers.delete('nas');
+  await pass(clock, 30_000);
+  assert.equal(entryOf('nas')?.id, before);
+  machine.servers.add('nas');
+  await pass(clock, 12_000);
+  assert.notEqual(entryOf('nas')?.id, before);
+  await storage.close();
+});

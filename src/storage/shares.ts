@@ -27,8 +27,10 @@ const mountTimeout = 25_000;
 /** How often the server of a share is asked for a connection, and how long it may take, ms: its death shows within 10 s. */
 const tendEvery = 3000;
 const dialTimeout = 4000;
-/** So long a mount may fail, or not answer, although its server takes connections, ms, before it is made anew. */
-const mendsItself = { fails: 5000, hangs: 60_000 } as const;
+/** So long a mount may fail, or not find back to a server that was away, ms, before it is made anew. */
+const mendsItself = 5000;
+/** So long a mount may hang of a server that takes connections all the time, ms. */
+const hangsFor = 60_000;
 /** A server that refuses the credentials is not asked again soon: accounts are locked by repetition. */
 const refusedPause = 5 * 60_000;
 
@@ -41,6 +43,13 @@ interface Wish {
   readonly server: string;
   readonly port: number | undefined;
   readonly login: Login | undefined;
+}
+
+interface Doubt {
+  /** By the monotonic clock, ms. */
+  readonly since: number;
+  /** The server was away before. */
+  readonly returned: boolean;
 }
 
 /**
@@ -57,8 +66,8 @@ export class Shares {
   readonly #tending = new Map<string, Promise<void>>();
   /** Shares whose server did not answer when it was asked last. */
   readonly #away = new Set<string>();
-  /** Since when, ms of the monotonic clock, a server is back of which a mount is not. */
-  readonly #doubted = new Map<string, number>();
+  /** Mounts that do not answer well although their servers take connections. */
+  readonly #doubted = new Map<string, Doubt>();
   readonly #stop = new AbortController();
   #loop: Promise<void> = Promise.resolve();
 
@@ -257,7 +266,10 @@ export class Shares {
     if (at.kind === 'foreign') return;
     const answers = await this.#dial(row, dialled);
     // What went wrong while the server was away says nothing about it now.
-    if (answers && this.#away.delete(row.identity)) breaker.succeeded();
+    if (answers && this.#away.delete(row.identity)) {
+      breaker.succeeded();
+      this.#doubted.set(row.identity, { since: machine.clock.monotonic(), returned: true });
+    }
     if (!answers) this.#away.add(row.identity);
     if (at.kind !== 'absent') return this.#checkMounted(row, answers, breaker);
     if (!answers || !breaker.mayTry(machine.clock.monotonic())) return;
@@ -285,18 +297,20 @@ export class Shares {
       this.#doubted.delete(row.identity);
       return;
     }
-    const since = this.#doubted.get(row.identity) ?? machine.clock.monotonic();
+    const begun = { since: machine.clock.monotonic(), returned: false };
+    const doubt = this.#doubted.get(row.identity) ?? begun;
     const said = await probe.check(row.identity, path);
     if (said === 'answers') {
       this.#doubted.delete(row.identity);
       breaker.succeeded();
       return;
     }
-    // The server is there, but this mount of it is not. A lost connection the kernel mends by itself, and disks that
-    // spin up answer late: who has files open keeps them. A mount that goes on failing is made anew.
-    this.#doubted.set(row.identity, since);
+    // The server is there, but this mount of it is not. After a loss the kernel may wait long before it connects anew:
+    // what does not answer soon is made anew. Disks that spin up only answer late: who has files open keeps them.
+    this.#doubted.set(row.identity, doubt);
     const now = machine.clock.monotonic();
-    if (now - since < mendsItself[said] || !breaker.mayTry(now)) return;
+    const patience = said === 'hangs' && !doubt.returned ? hangsFor : mendsItself;
+    if (now - doubt.since < patience || !breaker.mayTry(now)) return;
     await locks.run(row.identity, () => this.#remount(row.identity, breaker));
   }
 
