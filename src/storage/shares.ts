@@ -70,6 +70,8 @@ export class Shares {
   readonly #doubted = new Map<string, Doubt>();
   readonly #stop = new AbortController();
   #loop: Promise<void> = Promise.resolve();
+  /** Resolved when there may be a share to look after, or no more time to do so. */
+  #wished = Promise.withResolvers<void>();
 
   constructor(parts: SharesParts) {
     this.#parts = parts;
@@ -95,6 +97,7 @@ export class Shares {
 
   async close(): Promise<void> {
     this.#stop.abort();
+    this.#wished.resolve();
     await this.#loop;
     await Promise.all(this.#tending.values());
   }
@@ -170,6 +173,9 @@ export class Shares {
   async #tendForever(): Promise<void> {
     const { clock } = this.#parts.machine;
     while (!this.#stop.signal.aborted) {
+      // A node without shares is silent.
+      if (this.rows().length === 0) await this.#wished.promise;
+      this.#wished = Promise.withResolvers();
       await clock.sleep(tendEvery, this.#stop.signal).catch(() => undefined);
       // Nobody waits for it: a share that hangs is passed over by the next round.
       if (!this.#stop.signal.aborted) void this.#tendOnce();
@@ -190,6 +196,7 @@ export class Shares {
       const sealed = await this.#sealed(wish);
       // At once in the store: its name is taken from now on.
       const row = known ?? registry.put(this.#rowFor(wish));
+      this.#wished.resolve();
       try {
         // New credentials replace those that are known to be good only when they are known to be good themselves.
         const mounted = await this.#mountRow(row, sealed);
