@@ -52,6 +52,25 @@ test('a disk and its partition are read with their database; one that has just g
   assert.deepEqual(devices[1]?.properties, { ID_FS_TYPE: 'vfat', ID_FS_LABEL_ENC: 'My\\x20Stick', A: 'b=c' });
 });
 
+test('a disk that is pulled while its attributes are read takes no other disk with it', () => {
+  const { root, places } = tree();
+  symlinkSync(join(root, 'sys/class/block/sdb'), join(root, 'sys/class/block/sda'));
+  const pulled = new (class extends Files {
+    #read = 0;
+    override readText(path: string): string | undefined {
+      // The kernel's answer to a read of an attribute whose device has gone since it was opened.
+      const isGone = path.endsWith('/sdb/size') && this.#read++ === 0;
+      if (isGone) throw Object.assign(new Error('ENODEV: no such device, read'), { code: 'ENODEV' });
+      return super.readText(path);
+    }
+  })();
+  const devices = new UdevDevices(new SystemExec(), pulled, places).list();
+  assert.deepEqual(
+    devices.map(({ name }) => name),
+    ['sdb', 'sdb1'],
+  );
+});
+
 test('names come out of their encoding, also those that are not ASCII', () => {
   assert.equal(decodeUdev('My\\x20Stick'), 'My Stick');
   assert.equal(decodeUdev('\\xc3\\x9cbung'), 'Übung');

@@ -1,5 +1,6 @@
 import type { Exec } from '#host/exec.ts';
 import type { Files } from '#host/files.ts';
+import { errnoOf } from '#lib/fault.ts';
 
 /** A block device as sysfs and the udev database show it. */
 export interface BlockDevice {
@@ -79,8 +80,17 @@ export class UdevDevices implements Devices {
     };
   }
 
-  /** undefined: it went away while it was read. */
+  /** undefined: it went away while it was read. A file of sysfs that is open by then answers ENODEV. */
   #read(name: string): BlockDevice | undefined {
+    try {
+      return this.#readWhole(name);
+    } catch (error) {
+      if (errnoOf(error) === 'ENODEV') return undefined;
+      throw error;
+    }
+  }
+
+  #readWhole(name: string): BlockDevice | undefined {
     const sysPath = this.#files.realPath(`${this.#places.sys}/class/block/${name}`);
     if (sysPath === undefined) return undefined;
     const attribute = (path: string) => this.#files.readText(`${sysPath}/${path}`)?.trim() ?? '';
