@@ -82,12 +82,12 @@ function secretsOf({ config, paths, exec, files }: Core): SystemSecrets {
   });
 }
 
-function machineOf({ exec, files, clock }: Core, secrets: SystemSecrets): Machine {
+function machineOf({ paths, exec, files, clock }: Core, secrets: SystemSecrets): Machine {
   return {
     devices: new UdevDevices(exec, files),
     mounts: new SystemMounts(exec, files),
     folders: new SystemFolders(),
-    disks: new SystemDisks(exec, files),
+    disks: new SystemDisks(exec, files, `${paths.dataDir}/disks.lock`),
     processes: new SystemProcesses(exec, files),
     secrets,
     network: new SystemNetworkTools(exec),

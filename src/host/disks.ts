@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { type Exec, ExecError } from '#host/exec.ts';
+import { type Exec, ExecError, type RunOptions } from '#host/exec.ts';
 import type { Files } from '#host/files.ts';
 
 export type Formattable = 'ext4' | 'xfs' | 'btrfs' | 'exfat';
@@ -56,6 +56,11 @@ export interface Disks {
   format(node: string, layout: Layout): Promise<void>;
   /** udev has handled everything that is under way. */
   settle(): Promise<void>;
+  /**
+   * No program writes to a disk any more that this daemon, or an earlier one that was killed, has started: they outlive
+   * it. Throws when one still does after a quarter of an hour.
+   */
+  quiet(): Promise<void>;
   /** SMART verdict; undefined: the disk or the machine cannot tell. */
   health(node: string): Promise<Health | undefined>;
   /** Stops a USB disk: flushes its cache and takes the device off the bus. False: it cannot be done here. */
@@ -63,6 +68,9 @@ export interface Disks {
 }
 
 const MiB = 1024 * 1024;
+const formatDeadline = 15 * 60_000;
+/** None of the programs ends with it (EX_TEMPFAIL). */
+const stillLocked = 75;
 /**
  * Where a file system can begin whose partition table was overwritten: 1 MiB on PCs, 4 MiB on SDHC and 16 MiB on SDXC
  * cards (SD File System Specification), each with its superblock soon after.
@@ -75,10 +83,13 @@ const basicData = 'EBD0A0A2-B9E5-4433-87C0-68B6B72699C7';
 export class SystemDisks implements Disks {
   readonly #exec: Exec;
   readonly #files: Files;
+  readonly #lock: string;
 
-  constructor(exec: Exec, files: Files) {
+  /** `lock` is a file that every program which writes to a disk holds locked until it ends. */
+  constructor(exec: Exec, files: Files, lock: string) {
     this.#exec = exec;
     this.#files = files;
+    this.#lock = lock;
   }
 
   async signatures(node: string): Promise<Signature[]> {
@@ -126,13 +137,13 @@ export class SystemDisks implements Disks {
   }
 
   async wipe(node: string, size: number): Promise<void> {
-    await this.#exec.run('wipefs', ['--all', '--quiet', '--', node], { timeoutMs: 60_000 });
+    await this.#write('wipefs', ['--all', '--quiet', '--', node], { timeoutMs: 60_000 });
     const tail = Math.min(MiB, size);
     for (const [at, count] of [
       [0, Math.min(headLength, size)],
       [size - tail, tail],
     ] as const) {
-      await this.#exec.run(
+      await this.#write(
         'dd',
         [
           'if=/dev/zero',
@@ -151,7 +162,7 @@ export class SystemDisks implements Disks {
   }
 
   missing(filesystem: Formattable): string[] {
-    const needed = ['wipefs', 'sfdisk', 'partx', `mkfs.${filesystem}`];
+    const needed = ['flock', 'wipefs', 'sfdisk', 'partx', `mkfs.${filesystem}`];
     return needed.filter((name) => !programDirs.some((folder) => this.#files.exists(`${folder}/${name}`)));
   }
 
@@ -166,17 +177,21 @@ export class SystemDisks implements Disks {
     const quiet = ['--quiet', '--wipe', 'always', '--wipe-partitions', 'always'];
     // The kernel is told by partx: it also works where the kernel has no parser for partition tables.
     const args = [...quiet, '--no-reread', '--no-tell-kernel', '--', node];
-    await this.#exec.run('sfdisk', args, { stdin: script, timeoutMs: 60_000 });
+    await this.#write('sfdisk', args, { stdin: script, timeoutMs: 60_000 });
     await this.#exec.run('partx', ['--update', '--', node], { timeoutMs: 30_000 });
   }
 
   async format(node: string, layout: Layout): Promise<void> {
     const [program, ...args] = formatCommand(layout);
-    await this.#exec.run(program, [...args, node], { timeoutMs: 15 * 60_000 });
+    await this.#write(program, [...args, node], { timeoutMs: formatDeadline });
   }
 
   async settle(): Promise<void> {
     await this.#exec.run('udevadm', ['settle', '--timeout=20'], { timeoutMs: 25_000 }).catch(() => undefined);
+  }
+
+  async quiet(): Promise<void> {
+    await this.#locked(formatDeadline, ['true'], {});
   }
 
   async health(node: string): Promise<Health | undefined> {
@@ -200,6 +215,25 @@ export class SystemDisks implements Disks {
     // tee and not a write of our own: removing a device waits for it, and no thread of ours may.
     await this.#exec.run('tee', [`${usb}/remove`], { stdin: '1', timeoutMs: 20_000 });
     return true;
+  }
+
+  /** What is started here may outlive this daemon; the next one must not write beside it. */
+  async #write(
+    file: string,
+    args: readonly string[],
+    options: RunOptions & { timeoutMs: number },
+  ): Promise<void> {
+    await this.#locked(10_000, [file, ...args], options);
+  }
+
+  /** The kernel keeps the lock (flock(2)) until the program itself has ended, whatever became of its parent. */
+  async #locked(patience: number, command: readonly string[], options: RunOptions): Promise<void> {
+    const lock = ['--exclusive', '--no-fork', '--timeout', String(patience / 1000)];
+    const args = [...lock, '--conflict-exit-code', String(stillLocked), this.#lock, ...command];
+    const timeoutMs = patience + (options.timeoutMs ?? 10_000);
+    const okCodes = [0, stillLocked];
+    const { exitCode } = await this.#exec.run('flock', args, { ...options, timeoutMs, okCodes });
+    if (exitCode === stillLocked) throw new Error('a program of an earlier run still writes to a disk');
   }
 
   async #isZero(node: string, skip: number, length: number): Promise<boolean> {

@@ -166,6 +166,7 @@ export class Provisioner {
 
   /** After a crash: blank, or our own table with nothing in it, is gone on with; nothing else. */
   async #resumePartition(context: Context): Promise<void> {
+    await this.#parts.machine.disks.quiet();
     await this.#held(context, { sameAppearance: false, idle: true }, async (disk) => {
       const layout = layoutOf(context);
       const content = await this.contentOf(disk);
@@ -201,6 +202,7 @@ export class Provisioner {
 
   /** A file system with our UUID is finished, for its tools write that last. Anything else on it is not ours. */
   async #resumeFormat(context: Context): Promise<void> {
+    await this.#parts.machine.disks.quiet();
     await this.#held(context, { sameAppearance: false, idle: false }, async (disk) => {
       const layout = layoutOf(context);
       if (!(await this.#isOurTable(disk, layout))) throw interrupted(disk, await this.contentOf(disk));

@@ -10,7 +10,7 @@ import { Files } from '#host/files.ts';
 import { isFault } from '#lib/fault.ts';
 import { quickStore } from '../support/fake-storage.ts';
 import { hasProgram, LoopDisk, noLoopDevices } from '../support/loop-disk.ts';
-import { contextOf, wish, world } from '../support/provision-world.ts';
+import { contextOf, disksLock, wish, world } from '../support/provision-world.ts';
 
 const skip = noLoopDevices();
 const exec = new SystemExec();
@@ -114,7 +114,7 @@ test('a blank disk becomes a sound, labelled exfat; where the kernel has exfat, 
   const phases = storage.provisioner.definition().phases(input);
   for (const phase of phases.slice(0, 3)) await phase.run(context);
   const part = `${disk.node}p1`;
-  const probed = await new SystemDisks(exec, files).probe(part);
+  const probed = await new SystemDisks(exec, files, disksLock()).probe(part);
   assert.deepEqual([probed['ID_FS_TYPE'], probed['ID_FS_LABEL']], ['exfat', 'Vault']);
   execFileSync('fsck.exfat', ['-n', part], { stdio: 'pipe' });
   const mount = async () => phases[3]?.run(context);
@@ -145,7 +145,7 @@ test('cut short while it partitions or formats, it is gone on with to the end; w
 }, async () => {
   using disk = new LoopDisk(128).attach();
   const dies = () => Promise.reject(fault('mount_failed', 'the power is gone'));
-  const disks = new SystemDisks(exec, files);
+  const disks = new SystemDisks(exec, files, disksLock());
   const half = (name: 'partition' | 'format') =>
     new Proxy(disks, { get: (at, key) => (key === name ? dies : bound(at, key)) });
   const store = quickStore();

@@ -23,6 +23,7 @@ const idle: Disks = {
   partition: async () => undefined,
   format: async () => undefined,
   settle: async () => undefined,
+  quiet: async () => undefined,
   health: async () => undefined,
   powerDown: async () => false,
 };

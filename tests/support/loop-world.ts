@@ -272,7 +272,7 @@ export class LoopWorld {
   #start(): Rig {
     this.life = new Life();
     const exec = new SystemExec();
-    const disks = new SystemDisks(exec, this.#files);
+    const disks = new SystemDisks(exec, this.#files, `${this.shareRoot}.lock`);
     return rig({
       machine: new FakeMachine(),
       store: this.store,

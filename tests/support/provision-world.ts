@@ -21,6 +21,9 @@ export interface ProvisionWorld extends Rig {
   readonly store: Pick<Store, 'read' | 'commit'>;
 }
 
+/** Where what writes to disks is locked: in a folder of its own. */
+export const disksLock = (): string => join(mkdtempSync(join(tmpdir(), 'beosd-lock-')), 'disks.lock');
+
 /** Storage over loop disks, with the disks, mounts and folders of the machine. */
 export function world(options: Partial<RigOptions> = {}): ProvisionWorld {
   const exec = new SystemExec();
@@ -32,7 +35,7 @@ export function world(options: Partial<RigOptions> = {}): ProvisionWorld {
     devices,
     mounts: new SystemMounts(exec, files),
     folders: new SystemFolders(),
-    disks: new SystemDisks(exec, files),
+    disks: new SystemDisks(exec, files, disksLock()),
   };
   const store = options.store ?? quickStore();
   const daemon = rig({
