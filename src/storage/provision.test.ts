@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type FakeDisk, FakeMachine } from '#host/fake/machine.ts';
+import { quickStore, rig, shareRoot } from '../../tests/support/fake-storage.ts';
+
+const disk: FakeDisk = { serial: 'S1', model: 'Acme', transport: 'sata', volumes: [] };
+
+for (const [at, name] of [
+  [1, 'partition'],
+  [2, 'format'],
+] as const) {
+  test(`${name}, gone on with after a kill, waits for the programs that outlived the daemon`, async () => {
+    const machine = new FakeMachine(['/', '/olares', shareRoot]);
+    machine.plug(disk);
+    const calls: string[] = [];
+    const { promise: quiet, resolve: end } = Promise.withResolvers<void>();
+    const { storage } = rig({
+      machine,
+      store: quickStore(),
+      disks: {
+        quiet: () => {
+          calls.push('quiet');
+          return quiet;
+        },
+        hold: async () => {
+          calls.push('hold');
+          throw new Error('enough');
+        },
+      },
+    });
+    const input = {
+      disk: 'Acme_S1',
+      filesystem: 'ext4',
+      label: 'Vault',
+      confirm: 'S1',
+      wipe: false,
+    } as const;
+    const [found] = storage.seen().disks;
+    const { serial, device } = found ?? storage.diskById(input.disk);
+    const context = {
+      ...{ jobId: '1', input, signal: new AbortController().signal },
+      checkpoint: { layout: {}, serial, size: device.size, appearance: 'another' },
+      remember: () => undefined,
+      progress: () => undefined,
+    };
+    const resumed = storage.provisioner.definition().phases(input)[at]?.resume?.(context);
+    const refused = assert.rejects(async () => resumed, /enough/);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual(calls, ['quiet'], 'the disk is not looked at while it is written to');
+    end();
+    await refused;
+    assert.deepEqual(calls, ['quiet', 'hold']);
+  });
+}
