@@ -41,7 +41,9 @@ export class BeosNode {
   }
 
   async paths(): Promise<readonly MountedPath[]> {
-    return (await this.call('GET', '/system/mounted-path')).data as readonly MountedPath[];
+    const { status, data, message } = await this.call('GET', '/system/mounted-path');
+    assert.equal(status, 200, message);
+    return data as readonly MountedPath[];
   }
 
   /** Asks until the answer is as wanted; how long that took, ms. The deadline is what may fail, not the pace. */
