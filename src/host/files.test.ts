@@ -58,3 +58,16 @@ test('sweepTemps removes only what a crashed replace left', () => {
   new Files().sweepTemps(join(dir, 'hosts'));
   assert.deepEqual(readdirSync(dir).sort(), ['.hosts.mine.tmp', 'hosts']);
 });
+
+test('a file is read to its end, whatever its size, and refused one byte above the limit', () => {
+  const path = join(mkdtempSync(join(tmpdir(), 'beosd-files-')), 'file');
+  const files = new Files();
+  for (const size of [0, 1, 2047, 2048, 2049, 65_536, 65_537, 200_000]) {
+    const bytes = Buffer.from(Array.from({ length: size }, (_, at) => at % 251));
+    writeFileSync(path, bytes);
+    assert.ok(files.readBytes(path)?.equals(bytes), `${size} bytes`);
+    assert.ok(files.readBytes(path, size)?.equals(bytes), `${size} bytes and no more allowed`);
+    if (size > 0) assert.throws(() => files.readBytes(path, size - 1), RangeError);
+  }
+  assert.match(files.readText('/proc/self/status') ?? '', /^Name:/);
+});

@@ -138,7 +138,7 @@ export class Files {
   /** The path with every link resolved, or undefined when it does not exist. */
   realPath(path: string): string | undefined {
     try {
-      return realpathSync(path);
+      return realpathSync.native(path); // one call: Node's own asks for every part of the path
     } catch (error) {
       if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
       throw error;
@@ -240,15 +240,22 @@ function writeFully(fd: number, bytes: Uint8Array): void {
   for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
 }
 
+/** Most files of /sys and /proc are smaller than the first buffer: one allocation a file, and that from a pool. */
+const firstBuffer = 2048;
+const nextBuffer = 65_536;
+
 function readAll(fd: number, maxBytes: number): Buffer {
-  const chunks: Buffer[] = [];
+  let buffer = Buffer.allocUnsafe(Math.min(firstBuffer, maxBytes + 1));
   let size = 0;
   for (;;) {
-    const chunk = Buffer.allocUnsafe(Math.min(65_536, maxBytes - size + 1));
-    const count = readSync(fd, chunk, 0, chunk.length, null);
-    if (count === 0) return Buffer.concat(chunks);
+    if (size === buffer.length) {
+      const larger = Buffer.allocUnsafe(Math.min(Math.max(nextBuffer, 2 * size), maxBytes + 1));
+      buffer.copy(larger);
+      buffer = larger;
+    }
+    const count = readSync(fd, buffer, size, buffer.length - size, null);
+    if (count === 0) return buffer.subarray(0, size);
     size += count;
     if (size > maxBytes) throw new RangeError(`file is larger than ${maxBytes} bytes`);
-    chunks.push(chunk.subarray(0, count));
   }
 }
