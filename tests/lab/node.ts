@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import type { MountedPath } from '#api/storage.ts';
+import { SseReader } from '../support/sse.ts';
 import type { Guest } from './guest.ts';
 import { httpOver } from './http.ts';
 
@@ -38,6 +39,11 @@ export class BeosNode {
     });
     const { data, message } = answer.json() as { data: unknown; message: string };
     return { status: answer.status, data, message };
+  }
+
+  /** What the daemon tells while it is connected. */
+  events(): SseReader {
+    return new SseReader(this.#socket);
   }
 
   async paths(): Promise<readonly MountedPath[]> {
