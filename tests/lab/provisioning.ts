@@ -40,6 +40,9 @@ export async function provisioned(node: BeosNode, { serial, filesystem, label }:
     disk.volumes.map((volume) => [volume.label, volume.fstype, volume.mountedAt]),
     [[label, filesystem, [path]]],
   );
+  const { data } = await node.call('GET', '/system/conditions');
+  const codes = (data as readonly { readonly code: string }[]).map(({ code }) => code);
+  assert.ok(!codes.some((code) => /^(mount|device)/.test(code)), codes.join(', '));
   await node.vm.run(['sh', '-c', 'echo "$2" > "$1/kept" && sync -f "$1/kept"', 'sh', path, label]);
   return path;
 }
@@ -94,6 +97,11 @@ export async function killAt(vm: Guest, program: string, moment: Moment): Promis
     after: ['"$real" "$@"', killDaemon],
   };
   await arm(vm, program, acts[moment]);
+}
+
+/** Instead of the next run of `program` the daemon is killed, and a person formats the disk before it is back. */
+export async function formattedInstead(vm: Guest, program: string): Promise<void> {
+  await arm(vm, program, [killDaemon, 'for node; do :; done', 'mkfs.vfat -I "$node"']);
 }
 
 /** The next run of `program` stops for good at that moment; resolves when it has been reached. */

@@ -6,7 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import type { ProvisionFilesystem } from '#api/storage.ts';
 import { labAvailable } from './available.ts';
 import { type BeosNode, startNode } from './node.ts';
-import { armable, killAt, type Moment, outcome, provision } from './provisioning.ts';
+import { armable, formattedInstead, killAt, type Moment, outcome, provision } from './provisioning.ts';
 import { makeStick } from './sticks.ts';
 import { bootStorageGuest, diskOf } from './storage-node.ts';
 
@@ -45,13 +45,17 @@ describe('a provisioning whose daemon is killed', { skip: reason ?? false, timeo
     await rm(folder, { recursive: true });
   });
 
+  const plugBlank = async (serial: string) => {
+    const image = join(folder, serial);
+    await makeStick({ image, sizeMiB: 96 });
+    await node.vm.plugUsb({ image, serial });
+    assert.equal((await diskOf(node, serial)).blank, true);
+  };
+
   for (const [at, [program, moment, filesystem]] of moments.entries()) {
     it(`${moment} ${program}, for ${filesystem}: done, or blank again possible, and it says which`, async (t) => {
       const wanted = { serial: `K${at}`, filesystem, label: `KILL${at}` };
-      const image = join(folder, wanted.serial);
-      await makeStick({ image, sizeMiB: 96 });
-      await node.vm.plugUsb({ image, serial: wanted.serial });
-      assert.equal((await diskOf(node, wanted.serial)).blank, true);
+      await plugBlank(wanted.serial);
       const pid = () => node.vm.run(['systemctl', 'show', '--property=MainPID', '--value', 'beosd']);
       const before = (await pid()).stdout;
       await killAt(node.vm, program, moment);
@@ -62,6 +66,15 @@ describe('a provisioning whose daemon is killed', { skip: reason ?? false, timeo
       t.diagnostic(end);
     });
   }
+
+  it('a person formats the disk while the daemon is down: it is left alone, and blank only by wipe', async (t) => {
+    const wanted = { serial: 'THEIRS', filesystem: 'ext4', label: 'THEIRS' } as const;
+    await plugBlank(wanted.serial);
+    await formattedInstead(node.vm, 'sfdisk');
+    const end = await outcome(node, await provision(node, wanted), wanted);
+    assert.match(end, /^blank again possible: .*found: .*vfat/);
+    t.diagnostic(end);
+  });
 
   it('no disk was touched but the one that was meant', async (t) => {
     t.diagnostic([...ends].map(([end, count]) => `${count} × ${end}`).join(', '));
