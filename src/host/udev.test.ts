@@ -91,20 +91,21 @@ test('only events that udev has finished with make it look; the end of the liste
       return { pid: 1, ended, stop: () => end() };
     },
   };
-  let changes = 0;
+  const changes: (string | undefined)[] = [];
   const lost: string[] = [];
   new UdevDevices(exec, new Files()).watch(
-    () => changes++,
+    (place) => changes.push(place),
     (reason) => lost.push(reason),
   );
   for (const line of [
     'monitor will print the received events for:',
-    'UDEV  [1.5] add /devices/x (block)',
+    'UDEV  [1.5] add      /devices/x/block/sda (block)',
+    'UDEV  of a kind that is not known',
     'ACTION=add',
     '',
   ])
     tell(line);
-  assert.equal(changes, 1);
+  assert.deepEqual(changes, ['/sys/devices/x/block/sda', undefined]);
   end();
   await new Promise((resolve) => setImmediate(resolve));
   assert.deepEqual(lost, ['udevadm monitor ended']);

@@ -33,8 +33,11 @@ export interface Watch {
 /** The disks of the machine. Events only say that it is worth looking again. */
 export interface Devices {
   list(): BlockDevice[];
-  /** `onChange` after udev has handled a block event; `onLost` when the listener ended (once). */
-  watch(onChange: () => void, onLost: (reason: string) => void): Watch;
+  /**
+   * `onChange` after udev has handled a block event, with the `sysPath` of its device (undefined: any may have changed);
+   * `onLost` when the listener ended (once).
+   */
+  watch(onChange: (sysPath?: string) => void, onLost: (reason: string) => void): Watch;
 }
 
 interface Places {
@@ -62,11 +65,11 @@ export class UdevDevices implements Devices {
     return devices;
   }
 
-  watch(onChange: () => void, onLost: (reason: string) => void): Watch {
+  watch(onChange: (sysPath?: string) => void, onLost: (reason: string) => void): Watch {
     let stopped = false;
     const args = ['monitor', '--udev', '--property', '--subsystem-match=block'];
     const child = this.#exec.lines('udevadm', args, (line) => {
-      if (line.startsWith('UDEV ')) onChange();
+      if (line.startsWith('UDEV ')) onChange(placeOf(line));
     });
     child.ended.then(
       () => (stopped ? undefined : onLost('udevadm monitor ended')),
@@ -116,6 +119,12 @@ export class UdevDevices implements Devices {
       properties: parseUdevData(this.#files.readText(`${this.#places.run}/data/b${dev}`)),
     };
   }
+}
+
+/** `UDEV  [12.3] add /devices/…/block/sda (block)`: where in sysfs that is. */
+function placeOf(line: string): string | undefined {
+  const path = /\s(\/devices\/.+) \(block\)$/.exec(line)?.[1];
+  return path === undefined ? undefined : `/sys${path}`;
 }
 
 /** `E:KEY=value` lines of a file in /run/udev/data; undefined: there is none. */

@@ -215,6 +215,42 @@ test('a disk that cannot be read is not read again by everyone who asks', async 
   await storage.close();
 });
 
+test('a blank disk is read again when it may have been written to, and not for what another disk does', async () => {
+  const asked: string[] = [];
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { devices } = machine.ports();
+  const told: ((place?: string) => void)[] = [];
+  const real = {
+    devices: {
+      list: () => devices.list().map((device) => ({ ...device, properties: {} })),
+      watch: (onChange: (place?: string) => void) => {
+        told.push(onChange);
+        return { close: () => undefined };
+      },
+    },
+  };
+  const signatures = async (node: string) => {
+    asked.push(node);
+    return [];
+  };
+  const { storage } = rig({ machine, store: quickStore(), disks: { signatures }, real });
+  const [one, two] = [stick('S1'), stick('S2')];
+  for (const disk of [one, two]) machine.plug(disk);
+  await storage.start();
+  const read = async (place?: string) => {
+    for (const tell of told) tell(place);
+    await storage.disks();
+    return asked.splice(0);
+  };
+  const placeOf = (name: string) => devices.list().find((each) => each.name === name)?.sysPath ?? '';
+  assert.deepEqual(await read(), ['/dev/sda', '/dev/sdb']);
+  assert.deepEqual(await read('/sys/devices/elsewhere/block/sdc'), []);
+  assert.deepEqual(await read(`${placeOf('sdb')}/sdb1`), ['/dev/sdb']);
+  assert.deepEqual(await read(placeOf('sda')), ['/dev/sda']);
+  assert.deepEqual(await read(), ['/dev/sda', '/dev/sdb']);
+  await storage.close();
+});
+
 test('a disk that is being provisioned is not mounted by its fstab line meanwhile', async () => {
   const machine = new FakeMachine(['/', '/olares', shareRoot, '/srv/data']);
   machine.fstab.set('/srv/data', 'u-DATA');

@@ -12,6 +12,7 @@ import { Ejector } from '#storage/eject.ts';
 import { LocalMounts } from '#storage/local.ts';
 import { Locks } from '#storage/locks.ts';
 import { Mounter } from '#storage/mounter.ts';
+import { isWithin } from '#storage/names.ts';
 import type { Machine, Problem, Settings, Surroundings } from '#storage/ports.ts';
 import { devicesUnknown, mountDead, noEvents, notMounted, readOnly } from '#storage/problems.ts';
 import { Provisioner } from '#storage/provision.ts';
@@ -28,6 +29,8 @@ const listenAgainAfter = 5000;
 /** What GET /storage/disks learnt by asking a disk, good for as long as the disk stays what it is, and no longer than `until`. */
 interface Learnt<T> {
   readonly key: string;
+  /** Where in the device tree the disk hangs. */
+  readonly place: string;
   readonly answer: T;
   readonly until: number;
 }
@@ -217,7 +220,7 @@ export class Storage {
         until = now + askAgainAfter;
         return [`it could not be read: ${messageOf(error)}`];
       });
-    this.#proofs.set(disk.id, { key, answer, until });
+    this.#proofs.set(disk.id, { key, place: disk.device.sysPath, answer, until });
     return answer;
   }
 
@@ -230,15 +233,16 @@ export class Storage {
     const answer = await this.#judging.run(disk.id, () =>
       disks.health(disk.device.node).catch(() => undefined),
     );
-    this.#verdicts.set(disk.id, { key, answer, until: clock.monotonic() + askAgainAfter });
+    const until = clock.monotonic() + askAgainAfter;
+    this.#verdicts.set(disk.id, { key, place: disk.device.sysPath, answer, until });
     return answer;
   }
 
   #listen(): void {
     if (this.#stop.signal.aborted) return;
-    const changed = () => {
+    const changed = (place?: string) => {
       this.#listenerLost = undefined;
-      this.#proofs.clear();
+      this.#forgetProofs(place);
       this.local.poke();
     };
     const { clock } = this.#parts.machine;
@@ -249,6 +253,12 @@ export class Storage {
         () => undefined,
       );
     });
+  }
+
+  /** Who has written to a disk is told by an event of it or its partition: no other disk is read, or woken, again. */
+  #forgetProofs(place: string | undefined): void {
+    for (const [id, proof] of this.#proofs)
+      if (place === undefined || isWithin(place, proof.place)) this.#proofs.delete(id);
   }
 
   async #resyncForever(): Promise<void> {
