@@ -19,11 +19,7 @@ const soaks: Readonly<Record<string, readonly string[]>> = {
   ],
   shares: ['tests/lab/storage-shares.lab.test.ts'],
   storage: ['src/storage/model.test.ts', 'tests/host/storage-model.real.test.ts'],
-  'storage-lab': [
-    'tests/lab/storage-replug.lab.test.ts',
-    'tests/lab/storage-kills.lab.test.ts',
-    'tests/lab/storage-provision.lab.test.ts',
-  ],
+  'storage-lab': ['tests/lab/storage-kills.lab.test.ts', 'tests/lab/storage-provision.lab.test.ts'],
 };
 
 export async function runSoak(root: string, name: string): Promise<number> {
