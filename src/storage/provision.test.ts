@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type FakeDisk, FakeMachine } from '#host/fake/machine.ts';
+import { isFault } from '#lib/fault.ts';
 import { quickStore, rig, shareRoot } from '../../tests/support/fake-storage.ts';
 
 const disk: FakeDisk = { serial: 'S1', model: 'Acme', transport: 'sata', volumes: [] };
@@ -52,3 +53,27 @@ for (const [at, name] of [
     assert.deepEqual(calls, ['quiet', 'hold']);
   });
 }
+
+test('a disk that somebody took after the check is called in use, and nothing is written', async () => {
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  machine.plug(disk);
+  const written: string[] = [];
+  const note = (what: string) => async () => void written.push(what);
+  const claim = () => Promise.reject(Object.assign(new Error('EBUSY'), { code: 'EBUSY' }));
+  const disks = { claim, wipe: note('wipe'), partition: note('partition') };
+  const { storage } = rig({ machine, store: quickStore(), disks });
+  const input = { disk: 'Acme_S1', filesystem: 'ext4', label: 'Vault', confirm: 'S1', wipe: true } as const;
+  const { serial, device } = storage.diskById(input.disk);
+  const context = {
+    ...{ jobId: '1', input, signal: new AbortController().signal },
+    checkpoint: { layout: {}, serial, size: device.size, appearance: device.sequence },
+    remember: () => undefined,
+    progress: () => undefined,
+  };
+  const [, partition] = storage.provisioner.definition().phases(input);
+  await assert.rejects(
+    async () => partition?.run(context),
+    (error) => isFault(error) && error.code === 'disk_in_use' && /held open/.test(error.message),
+  );
+  assert.deepEqual(written, []);
+});

@@ -297,8 +297,8 @@ export class Provisioner {
 
   /** Throws when somebody else has the disk open for himself. */
   async #claimed(disk: LocalDisk): Promise<void> {
-    const claim = await this.#parts.machine.disks.claim(disk.device.node);
-    await claim.release();
+    const held = await claimable(this.#parts.machine.disks, disk);
+    if (held.length > 0) throw fault('disk_in_use', `${describe(disk)}: ${held.join('; ')}.`);
   }
 
   /** What a partition of ours holds that we did not put there. */
