@@ -14,6 +14,8 @@ import { Qmp, type QmpEvent } from './qmp.ts';
 export interface SataDisk {
   readonly image: string;
   readonly serial: string;
+  /** A file, made by `makeWriteLog`, that keeps each write and flush of the disk, for `loseCache`. */
+  readonly log?: string;
 }
 
 export interface MachineConfig {
@@ -143,7 +145,9 @@ function qemuArguments(config: MachineConfig, sockets: string): string[] {
 }
 
 /** Three of q35's six ports are enough: the built-in controller numbers them ide.0 to ide.5. */
-function sataArguments({ image, serial }: SataDisk, at: number): string[] {
-  const drive = `file=${image},if=none,id=sata${at},format=raw,cache=writeback`;
+function sataArguments({ image, serial, log }: SataDisk, at: number): string[] {
+  const logged = `driver=blklogwrites,file.driver=file,file.filename=${image},log.driver=file,log.filename=${log}`;
+  const plain = `file=${image},format=raw`;
+  const drive = `if=none,id=sata${at},cache=writeback,${log === undefined ? plain : logged}`;
   return ['-drive', drive, '-device', `ide-hd,bus=ide.${at},drive=sata${at},serial=${serial}`];
 }

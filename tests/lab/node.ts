@@ -75,7 +75,7 @@ export async function untilRemoved(vm: Guest, path: string): Promise<void> {
 
 /** Starts the daemon and waits until it answers. */
 export async function startNode(vm: Guest): Promise<BeosNode> {
-  await vm.run(['systemctl', 'start', 'beosd']);
+  await vm.run(['systemctl', 'start', 'beosd'], { timeoutMs: 180_000 });
   const path = await vm.apiSocket({ path: socket });
   const node = new BeosNode(vm, path);
   const began = performance.now();

@@ -63,10 +63,24 @@ export async function outcome(node: BeosNode, id: string, wanted: Wanted): Promi
   assert.match(job.error?.remedy ?? '', /Provision it again/, JSON.stringify(job.error));
   const disk = await diskOf(node, wanted.serial);
   assert.ok(disk.blank || disk.notBlankBecause !== '', 'the list says whether it is blank');
+  await letGo(node, wanted.serial);
   const second = await ended(node, await provision(node, wanted, !disk.blank));
   assert.equal(second.state, 'succeeded', JSON.stringify(second));
   await provisioned(node, wanted);
   return `blank again possible: ${job.error?.message}`;
+}
+
+/** A stick that holds a file system again is mounted as any other; it is taken out of use, and stays where it is. */
+async function letGo(node: BeosNode, serial: string): Promise<void> {
+  const mountedAt = await eventually('it is mounted, or is not going to be', 60_000, async () => {
+    const [volume] = (await diskOf(node, serial)).volumes;
+    const isSettled = volume?.mountedAt.length !== 0 || volume.notMountedBecause !== '';
+    return isSettled ? (volume?.mountedAt ?? []) : undefined;
+  });
+  for (const path of mountedAt) {
+    const { status, message } = await node.call('POST', '/command/umount-usb?force=true', { path });
+    assert.equal(status, 200, message);
+  }
 }
 
 /** When a tripwire acts: the program never begins, is stopped half-way, or has just ended. */
@@ -119,7 +133,9 @@ export async function stopAt(
   };
   await arm(vm, program, acts[moment]);
   const look = 'until [ -e "$1" ]; do sleep 0.1; done';
-  return { reached: vm.run(['sh', '-c', look, 'sh', mark], { timeoutMs: 120_000 }) };
+  const reached = vm.run(['sh', '-c', look, 'sh', mark], { timeoutMs: 120_000 });
+  reached.catch(() => undefined); // awaited by the caller, unless what comes before it fails
+  return { reached };
 }
 
 async function arm(vm: Guest, program: string, act: readonly string[]): Promise<void> {
