@@ -75,7 +75,10 @@ export async function untilRemoved(vm: Guest, path: string): Promise<void> {
 
 /** Starts the daemon and waits until it answers. */
 export async function startNode(vm: Guest): Promise<BeosNode> {
-  await vm.run(['systemctl', 'start', 'beosd'], { timeoutMs: 180_000 });
+  const said = async () => (await vm.run(['journalctl', '-u', 'beosd', '--no-pager', '-n', '200'])).stdout;
+  await vm.run(['systemctl', 'start', 'beosd'], { timeoutMs: 180_000 }).catch(async (error: unknown) => {
+    throw new Error(`the daemon does not start: ${await said()}`, { cause: error });
+  });
   const path = await vm.apiSocket({ path: socket });
   const node = new BeosNode(vm, path);
   const began = performance.now();
@@ -85,8 +88,7 @@ export async function startNode(vm: Guest): Promise<BeosNode> {
       return node;
     } catch (error) {
       if (performance.now() - began > 120_000) {
-        const { stdout } = await vm.run(['journalctl', '-u', 'beosd', '--no-pager']);
-        throw new Error(`the daemon does not answer: ${stdout}`, { cause: error });
+        throw new Error(`the daemon does not answer: ${await said()}`, { cause: error });
       }
     }
   }
