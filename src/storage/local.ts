@@ -49,6 +49,7 @@ export class LocalMounts {
   readonly #reserved = new Set<string>();
   readonly #served = new Map<string, string>();
   #glanced: { readonly devices: readonly BlockDevice[]; readonly until: number } | undefined;
+  readonly #watchers = new Set<(seen: Seen) => void>();
   #looking: Promise<void> | undefined;
   #again = false;
   #closed = false;
@@ -121,6 +122,28 @@ export class LocalMounts {
     }
   }
 
+  /** Waits until what is seen fits; false: it did not within `ms`. Rejects with the reason of `signal`. */
+  async until(fits: (seen: Seen) => boolean, ms: number, signal: AbortSignal): Promise<boolean> {
+    if (fits(this.see())) return true;
+    const found = Promise.withResolvers<boolean>();
+    const watcher = (seen: Seen) => {
+      if (fits(seen)) found.resolve(true);
+    };
+    const over = new AbortController();
+    const late = this.#parts.machine.clock
+      .sleep(ms, AbortSignal.any([signal, over.signal]))
+      .then(() => false);
+    late.catch(() => undefined); // one of the two is not awaited
+    this.#watchers.add(watcher);
+    try {
+      this.poke();
+      return await Promise.race([found.promise, late]);
+    } finally {
+      this.#watchers.delete(watcher);
+      over.abort();
+    }
+  }
+
   /** Lets a failed mount be tried again at the next look. */
   forgetFailure(identity: string): void {
     this.#failures.delete(`mount:${identity}`);
@@ -163,6 +186,7 @@ export class LocalMounts {
     try {
       const seen = this.see();
       this.#lookFailure = undefined;
+      for (const watcher of this.#watchers) watcher(seen);
       this.#dropFailures(seen.disks);
       for (const [target, appearance] of servedNow(seen)) this.#served.set(target, appearance);
       for (const step of plan(seen)) this.#begin(step);

@@ -77,3 +77,42 @@ test('a disk that somebody took after the check is called in use, and nothing is
   );
   assert.deepEqual(written, []);
 });
+
+test('a job that is found again before its disk waits for it, and says so when it does not come', async () => {
+  for (const comes of [true, false]) {
+    const machine = new FakeMachine(['/', '/olares', shareRoot]);
+    const calls: string[] = [];
+    const quiet = async () => void calls.push('quiet');
+    const { storage, clock } = rig({ machine, store: quickStore(), disks: { quiet } });
+    await storage.start();
+    const input = {
+      disk: 'Acme_S1',
+      filesystem: 'ext4',
+      label: 'Vault',
+      confirm: 'S1',
+      wipe: false,
+    } as const;
+    const context = {
+      ...{
+        jobId: '1',
+        input,
+        signal: new AbortController().signal,
+        checkpoint: { layout: {}, serial: 'S2' },
+      },
+      remember: () => undefined,
+      progress: () => undefined,
+    };
+    const [, partition] = storage.provisioner.definition().phases(input);
+    const refused = assert.rejects(
+      async () => partition?.resume?.(context),
+      (error) => isFault(error) && /exchanged|not there any more/.test(error.message),
+    );
+    await storage.local.settled();
+    assert.deepEqual(calls, []);
+    if (comes) machine.plug(disk);
+    await clock.advance(comes ? 1000 : 121_000);
+    await refused;
+    assert.deepEqual(calls, comes ? ['quiet'] : []);
+    await storage.close();
+  }
+});

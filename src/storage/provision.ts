@@ -3,6 +3,7 @@ import { type ErrorCode, fault } from '#api/errors.ts';
 import type { ProvisionFilesystem } from '#api/storage.ts';
 import type { Layout } from '#host/disks.ts';
 import type { Check, JobDefinition, Phase, PhaseContext } from '#jobs/definition.ts';
+import type { Seen } from '#storage/automount.ts';
 import { claimable, contentKnown, contentRead, inUse } from '#storage/blank.ts';
 import type { LocalDisk, Volume } from '#storage/devices.ts';
 import type { LocalMounts, LocalParts } from '#storage/local.ts';
@@ -20,6 +21,7 @@ type Context = PhaseContext<ProvisionInput>;
 
 /** Below this no file system of the four is of use. */
 const smallest = 64 * 1024 * 1024;
+const comesWithin = 120_000;
 
 /**
  * Makes a blank disk a file system that is mounted for good.
@@ -124,7 +126,18 @@ export class Provisioner {
     ];
   }
 
-  async #check({ input, remember }: Context): Promise<void> {
+  /** A job may be found again before its disk is: at boot, USB disks come seconds after the daemon. */
+  async #present({ input, signal }: Context): Promise<void> {
+    const isThere = (seen: Seen) => seen.disks.some((disk) => disk.id === input.disk && disk.ready);
+    if (await this.#local.until(isThere, comesWithin, signal)) return;
+    throw fault('disk_changed', `${input.disk}, which was being provisioned, is not there any more.`, {
+      remedy: 'Plug it in and provision it again, with `wipe: true` if nothing on it is needed.',
+    });
+  }
+
+  async #check(context: Context): Promise<void> {
+    const { input, remember } = context;
+    await this.#present(context);
     const failed = (await this.preconditions(input)).find((each) => !each.ok);
     if (failed !== undefined) throw fault(failed.code ?? 'impossible', failed.reason);
     const disk = this.#find(input.disk);
@@ -166,6 +179,7 @@ export class Provisioner {
 
   /** After a crash: blank, or our own table with nothing in it, is gone on with; nothing else. */
   async #resumePartition(context: Context): Promise<void> {
+    await this.#present(context);
     await this.#parts.machine.disks.quiet();
     await this.#held(context, { sameAppearance: false, idle: true }, async (disk) => {
       const layout = layoutOf(context);
@@ -202,6 +216,7 @@ export class Provisioner {
 
   /** A file system with our UUID is finished, for its tools write that last. Anything else on it is not ours. */
   async #resumeFormat(context: Context): Promise<void> {
+    await this.#present(context);
     await this.#parts.machine.disks.quiet();
     await this.#held(context, { sameAppearance: false, idle: false }, async (disk) => {
       const layout = layoutOf(context);
@@ -218,6 +233,7 @@ export class Provisioner {
 
   async #mount(context: Context): Promise<void> {
     const { registry, settings, machine, mounter } = this.#parts;
+    await this.#present(context);
     const volume = this.#ourVolume(context);
     const disk = this.#same(context, { sameAppearance: false, idle: false });
     if (registry.get(volume.identity) === undefined) {

@@ -149,7 +149,10 @@ test('a disk that a program holds for itself is refused, and so is one whose ser
   const context = contextOf(wipe);
   const [check, partition] = held.storage.provisioner.definition().phases(wipe);
   await check?.run(context);
-  await assert.rejects(async () => partition?.run(context), /EBUSY/);
+  await assert.rejects(
+    async () => partition?.run(context),
+    (error) => isFault(error) && error.code === 'disk_in_use' && /held open/.test(error.message),
+  );
   closeSync(fd);
   assert.match(
     (await refusals(held.storage, wish({ confirm: 'S2', wipe: true }))).join(),
