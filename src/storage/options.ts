@@ -85,7 +85,20 @@ export function smbOptions(
   ];
 }
 
+export type NfsVersion = '4.1' | '4.2';
+
 /** Options of an NFS mount: an operation fails after about 15 s instead of waiting for ever (nfs(5)). */
-export function nfsOptions(): string[] {
-  return [...always, 'soft', 'timeo=50', 'retrans=2', 'retry=0', 'actimeo=5'];
+export function nfsOptions(version?: NfsVersion): string[] {
+  const chosen = version === undefined ? [] : [`vers=${version}`];
+  return [...always, ...chosen, 'soft', 'timeo=50', 'retrans=2', 'retry=0', 'actimeo=5'];
+}
+
+/**
+ * The version by which a server is reached on a new connection. The kernel shares one connection among all mounts of a
+ * server and version; while that one waits to connect again (up to half a lease, after each failure longer), a mount
+ * made anew would wait with it. Undefined: an older protocol, for which there is no other.
+ */
+export function otherNfsVersion(superOptions: readonly string[]): NfsVersion | undefined {
+  if (superOptions.includes('vers=4.2')) return '4.1';
+  return superOptions.includes('vers=4.1') ? '4.2' : undefined;
 }

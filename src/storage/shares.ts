@@ -1,17 +1,18 @@
 import { fault } from '#api/errors.ts';
 import { ExecError } from '#host/exec.ts';
 import { wordsOf } from '#host/mounts.ts';
-import { isFault, messageOf } from '#lib/fault.ts';
+import { messageOf } from '#lib/fault.ts';
 import { Breaker } from '#storage/breaker.ts';
 import type { LocalParts } from '#storage/local.ts';
 import { freeName } from '#storage/names.ts';
 import { type NfsTarget, nfsFolder, nfsIdentity, nfsSource } from '#storage/nfs.ts';
-import { nfsOptions, smbOptions } from '#storage/options.ts';
+import { type NfsVersion, nfsOptions, otherNfsVersion, smbOptions } from '#storage/options.ts';
 import type { MountRow } from '#storage/registry.ts';
 import {
   credentialsFile,
   type Login,
   mountFault,
+  refusesLogin,
   type SmbTarget,
   smbFolder,
   smbIdentity,
@@ -244,15 +245,17 @@ export class Shares {
   }
 
   /** Mounts; a failure is the refusal for the client, with the mount program's own words. */
-  async #mountRow(row: MountRow, sealed: string | undefined): Promise<MountRow> {
+  async #mountRow(row: MountRow, sealed: string | undefined, version?: NfsVersion): Promise<MountRow> {
     try {
-      if (row.kind === 'nfs') return await this.#attempt(row, nfsOptions());
+      if (row.kind === 'nfs') return await this.#attempt(row, nfsOptions(version));
       if (sealed === undefined) return await this.#attempt(row, this.#smbOptions(row, undefined));
       const login = await this.#parts.machine.secrets.open(row.identity, sealed);
       return await this.#parts.machine.secrets.withFile(login, (file) =>
         this.#attempt(row, this.#smbOptions(row, file)),
       );
     } catch (error) {
+      // A server need not speak the version that was to be the way around a connection that hangs.
+      if (version !== undefined) return this.#mountRow(row, sealed);
       if (error instanceof ExecError) throw mountFault(wordsOf(error), error.reason === 'timeout');
       throw error;
     }
@@ -325,22 +328,27 @@ export class Shares {
     const { registry, mounter, around } = this.#parts;
     const row = registry.get(identity);
     if (row === undefined || !row.wanted) return;
+    const at = mounter.standing(row);
+    const version = at.kind === 'ours' ? otherNfsVersion(at.entry.superOptions) : undefined;
     try {
-      await mounter.umount(row, { lazy: true, timeoutMs: 15_000 });
+      await mounter.umount(row, { lazy: true, timeoutMs: 5000 });
     } catch (error) {
-      breaker.failed(this.#parts.machine.clock.monotonic());
-      around.log('a dead share could not be detached', { path: row.name, error: messageOf(error) });
-      return;
+      // It leaves the tree at once; the kernel may still be busy saying good-bye to a server that does not hear it.
+      if (mounter.standing(row).kind !== 'absent') {
+        breaker.failed(this.#parts.machine.clock.monotonic());
+        around.log('a dead share could not be detached', { path: row.name, error: messageOf(error) });
+        return;
+      }
     }
-    await this.#mountAgain(identity, breaker);
+    await this.#mountAgain(identity, breaker, version);
   }
 
-  async #mountAgain(identity: string, breaker: Breaker): Promise<void> {
+  async #mountAgain(identity: string, breaker: Breaker, version?: NfsVersion): Promise<void> {
     const { registry, machine, around, mounter, probe } = this.#parts;
     const row = registry.get(identity);
     if (row === undefined || !row.wanted || row.phase !== 'none') return;
     try {
-      await this.#mountRow(row, row.sealed);
+      await this.#mountRow(row, row.sealed, version);
       breaker.succeeded();
       probe.renewed(identity);
       await probe.check(identity, mounter.pathOf(row));
@@ -381,11 +389,6 @@ export class Shares {
       }
     });
   }
-}
-
-/** EACCES; all else that a server says may be over in a moment: one that starts knows its shares later than its port. */
-function refusesLogin(error: unknown): boolean {
-  return isFault(error) && error.code === 'mount_refused' && /mount error\s?\(13\)/.test(error.message);
 }
 
 /** The share at a path below the share root, or the refusal that fits. */

@@ -1,6 +1,6 @@
 import { isIPv6 } from 'node:net';
 import { type ErrorCode, fault } from '#api/errors.ts';
-import type { Fault } from '#lib/fault.ts';
+import { type Fault, isFault } from '#lib/fault.ts';
 import { isHostName } from '#lib/net.ts';
 import { folderName } from '#storage/names.ts';
 
@@ -140,4 +140,9 @@ export function listFault(words: string): Fault<ErrorCode> {
     return fault('server_unreachable', `mount error(113): could not connect (${words.trim()})`);
   }
   return fault('mount_failed', words.trim() || 'smbclient ended without a word');
+}
+
+/** EACCES; all else that a server says may be over in a moment: one that starts knows its shares later than its port. */
+export function refusesLogin(error: unknown): boolean {
+  return isFault(error) && error.code === 'mount_refused' && /mount error\s?\(13\)/.test(error.message);
 }

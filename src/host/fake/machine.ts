@@ -13,6 +13,8 @@ export interface FakeVolume {
   dirty?: boolean;
   /** Mounting fails with these words. */
   broken?: string;
+  /** An option that no mount of it may have. */
+  refuses?: string;
 }
 
 export interface FakeDisk {
@@ -215,6 +217,8 @@ export class FakeMachine {
     if (volume === undefined)
       throw failed('mount', `mount error(113): could not connect to ${request.source}`);
     if (volume.broken !== undefined) throw failed('mount', volume.broken);
+    if (request.options.some((option) => option === volume.refuses))
+      throw failed('mount', 'mount.nfs: Protocol not supported');
     const readOnly = request.options.includes('ro');
     if (volume.dirty === true && !readOnly)
       throw failed('mount', 'volume is dirty and "force" flag is not set');
@@ -298,7 +302,9 @@ export class FakeMachine {
     volume: FakeVolume | undefined,
   ): Mounted {
     const id = this.#nextMount++;
-    const plain = { parent: 1, root: '/', propagation: [], superOptions: [] };
+    const version = options.find((option) => option.startsWith('vers=')) ?? 'vers=4.2';
+    const superOptions = fstype === 'nfs' ? [version] : [];
+    const plain = { parent: 1, root: '/', propagation: [], superOptions };
     return { ...plain, id, dev, target, options, fstype, source, volume };
   }
 
