@@ -188,3 +188,29 @@ test('strangers share some of the places, and one address gets fewer: root and o
   await sit('192.168.1.66');
   await stops.at(-1)?.();
 });
+
+test('who begins to read waits for what was there, not for events that go on coming', async () => {
+  const store = new Store(mkdtempSync(join(tmpdir(), 'beosd-events-')), Date.now);
+  const settle = store.settle.bind(store);
+  let [appended, at, most] = [0, 0, 0];
+  store.settle = async () => {
+    most = Math.max(most, ++at);
+    await settle();
+    at--;
+  };
+  const log: EventLog = new EventLog(store, () => {
+    if (appended < 50) log.append({ type: 'job', data: { n: ++appended } });
+  });
+  const { id } = log.append({ type: 'job', data: { n: 0 } });
+  await log.caughtUp();
+  assert.deepEqual(
+    log.after(0, 1).map((event) => event.id),
+    [id],
+  );
+  assert.ok(appended < 50, 'the stream of events had not ended');
+  while (appended < 50) await log.caughtUp();
+  await log.caughtUp();
+  assert.equal(log.range().newest, id + 50);
+  assert.equal(most, 1, 'one batch at a time');
+  store.close();
+});

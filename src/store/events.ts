@@ -22,9 +22,9 @@ export class EventLog {
   #sinceTrim = 0;
   /** The newest event that may be read. */
   #readable: number;
-  /** The newest event; while it is above `#readable` a batch is on its way to the disk. */
+  /** The newest event; while it is above `#readable` a batch is on its way to the disk, and only one. */
   #newest: number;
-  #settling = Promise.resolve();
+  #settling: Promise<void> | undefined;
 
   /** `onReadable` is told when {@link after} has more. */
   constructor(store: Store, onReadable: () => void) {
@@ -44,24 +44,28 @@ export class EventLog {
       }
       return added;
     });
-    const onItsWay = this.#newest > this.#readable;
     this.#newest = id;
-    if (!onItsWay) void this.#makeReadable();
+    if (this.#settling === undefined) void this.#makeReadable();
     return { id, ...event };
   }
 
-  /** Resolves when there is nothing that was appended and may not be read yet. */
+  /** Resolves when all that was appended until now may be read, however much is appended meanwhile. */
   async caughtUp(): Promise<void> {
-    while (this.#readable < this.#newest) await this.#settling;
+    const newest = this.#newest;
+    while (this.#readable < newest) await this.#settling;
   }
 
   async #makeReadable(): Promise<void> {
-    while (this.#readable < this.#newest) {
-      const batch = this.#newest;
-      this.#settling = this.#store.settle();
-      await this.#settling;
-      this.#readable = batch;
-      this.#onReadable();
+    try {
+      while (this.#readable < this.#newest) {
+        const batch = this.#newest;
+        this.#settling = this.#store.settle();
+        await this.#settling;
+        this.#readable = batch;
+        this.#onReadable();
+      }
+    } finally {
+      this.#settling = undefined;
     }
   }
 
