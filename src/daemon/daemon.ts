@@ -60,8 +60,8 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   await clearSocket(core.files, socket);
   const port = await listen(http, config, socket);
   sweep(core, work);
-  runner.resume();
-  core.storeWatch.onRecovered(() => runner.resume()); // a disk that could not be read at the start may hold open jobs
+  takeUp(runner, onError);
+  core.storeWatch.onRecovered(() => takeUp(runner, onError)); // a disk that could not be read may hold open jobs
   lookAfter(containers, core);
   bus.onAvailability((available, reason) => observatory.update({ bus: { available, reason } }));
   sources.listen().catch((error: unknown) => onError('the network source', error));
@@ -96,6 +96,15 @@ function sweep({ store, journal, onError }: Core, work: Work): void {
     work.sweep(journal.open());
   } catch (error) {
     onError('sweeping what earlier jobs have left', error); // a foreign folder, a read-only disk: no reason not to serve
+  }
+}
+
+/** A disk that fails again at this very moment is no reason to end; when it is back, they are taken up. */
+function takeUp(runner: JobRunner, onError: Core['onError']): void {
+  try {
+    runner.resume();
+  } catch (error) {
+    onError('taking up open jobs', error);
   }
 }
 

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import type { Caller } from '#api/caller.ts';
 import { callerLabel } from '#api/caller.ts';
 import type { OperationName } from '#api/operations.ts';
@@ -139,4 +140,9 @@ export function fromRow(row: JobRow): JobRecord {
     finishedAt: row.finishedAt,
     shownPercent: row.percent,
   };
+}
+
+/** Sortable by time, unguessable: 12 hex of milliseconds, 12 random. */
+export function newId(now: number): string {
+  return `${now.toString(16).padStart(12, '0')}${randomBytes(6).toString('hex')}`;
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -214,4 +214,110 @@ test('the outcome hook runs once the job has ended, whatever the end', async () 
   await runner.ended(id);
   assert.deepEqual(outcomes, ['failed']);
   assert.deepEqual(runner.get(id)?.error, { code: 'impossible', message: 'no' });
+});
+
+test('a job that ends while its journal cannot be read is not run again when that is back', async () => {
+  let runs = 0;
+  const mayEnd = Promise.withResolvers<void>();
+  const install = definition('command.install', [
+    phase('act', async (context) => {
+      runs++;
+      await mayEnd.promise;
+      context.remember({ end: true });
+    }),
+  ]);
+  const { runner, store, dir } = setUp([install]);
+  const id = await runner.start(install, { input: {}, caller });
+  await new Promise((resolve) => setImmediate(resolve));
+  const parts = ['beosd.db', 'beosd.db-wal'].map((name) => join(dir, name));
+  for (const part of parts) {
+    copyFileSync(part, `${part}.kept`);
+    writeFileSync(part, 'x'.repeat(8192));
+  }
+  writeFileSync(join(dir, 'beosd.db-shm'), Buffer.alloc(136), { flag: 'r+' }); // the index of the log is believed first
+  mayEnd.resolve();
+  await runner.ended(id);
+  assert.notEqual(store.health.historyLostAt, undefined, 'the journal was lost');
+  assert.equal(runner.get(id)?.state, 'succeeded');
+  rmSync(join(dir, 'beosd.db-shm'), { force: true });
+  for (const part of parts) renameSync(`${part}.kept`, part);
+  assert.equal(store.recover(), true);
+  runner.resume();
+  await runner.ended(id);
+  assert.equal(runner.get(id)?.state, 'succeeded');
+  assert.equal(runs, 1);
+  store.close();
+});
+
+test('a crash while a job was being taken over: the next start ends it first, then goes on', async () => {
+  const order: string[] = [];
+  const install = definition('command.install', [
+    phase('act', async (context) => {
+      try {
+        await untilAborted(context.signal);
+      } finally {
+        await new Promise((resolve) => setImmediate(resolve));
+        order.push('install ended');
+      }
+    }),
+  ]);
+  const uninstall = definition('command.uninstall', [phase('go', async () => void order.push('uninstall'))], {
+    takesOver: ['command.install'],
+  });
+  const never = definition('command.install', [phase('act', () => new Promise(() => undefined))]);
+  const killed = setUp([never, uninstall]);
+  const first = await killed.runner.start(never, { input: {}, caller });
+  await new Promise((resolve) => setImmediate(resolve));
+  const second = await killed.runner.start(uninstall, { input: {}, caller });
+  killed.store.close();
+  const { runner, store } = setUp([install, uninstall], killed.dir);
+  runner.resume();
+  await runner.ended(second);
+  assert.deepEqual(order, ['install ended', 'uninstall']);
+  assert.deepEqual([runner.get(first)?.state, runner.get(second)?.state], ['cancelled', 'succeeded']);
+  store.close();
+});
+
+test('two jobs that a lost journal left open in one lane run one after the other', async () => {
+  let running = 0;
+  const alone = async () => {
+    assert.equal(++running, 1);
+    await new Promise((resolve) => setImmediate(resolve));
+    running--;
+  };
+  const never = () => definition('command.install', [phase('act', () => new Promise(() => undefined))]);
+  const one = setUp([never()]);
+  const first = await one.runner.start(never(), { input: {}, caller });
+  const two = setUp([never()], one.dir); // knows nothing of the first: it has another set of active jobs
+  const second = await two.runner.start(never(), { input: {}, caller });
+  for (const { store } of [one, two]) store.close();
+  const { runner, store } = setUp([definition('command.install', [phase('act', alone)])], one.dir);
+  runner.resume();
+  for (const id of [first, second]) {
+    await runner.ended(id);
+    assert.equal(runner.get(id)?.state, 'succeeded');
+  }
+  store.close();
+});
+
+test('a journal that comes back while the daemon stops starts nothing', async () => {
+  const calls: string[] = [];
+  const make = (block: boolean) =>
+    definition('command.install', [
+      phase('act', async (context) => {
+        if (block) await untilAborted(context.signal);
+        else calls.push('act');
+      }),
+    ]);
+  const one = setUp([make(true)]);
+  const id = await one.runner.start(make(true), { input: {}, caller });
+  await one.runner.stop();
+  one.store.close();
+  const { runner, store } = setUp([make(false)], one.dir);
+  await runner.stop();
+  runner.resume();
+  await runner.ended(id);
+  assert.deepEqual(calls, []);
+  assert.match(runner.get(id)?.state ?? '', /queued|running/);
+  store.close();
 });

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import type { Caller } from '#api/caller.ts';
 import { type ErrorCode, fault } from '#api/errors.ts';
 import type { DryRun } from '#api/operation.ts';
@@ -12,6 +11,7 @@ import {
   fromRow,
   isCancellable,
   type JobRecord,
+  newId,
   newPhase,
   toRow,
   totalPercent,
@@ -38,6 +38,8 @@ export interface JobRunnerOptions {
 interface Active {
   readonly job: JobRecord;
   readonly controller: AbortController;
+  /** It is in a phase, and hears in there that it shall end: what the phase left running before a crash ends with it. */
+  readonly atWork: PromiseWithResolvers<void>;
   ended: Promise<void>;
 }
 
@@ -152,8 +154,9 @@ export class JobRunner implements Jobs {
     await this.#active.get(id)?.ended;
   }
 
-  /** After a start, and when a lost journal is back: takes up every open job that nobody works at. */
+  /** After a start, and when a lost journal is back: takes up every open job that nobody works at, the oldest first. */
   resume(): void {
+    if (this.#stopping) return;
     for (const row of this.#options.journal.open()) {
       const job = fromRow(row);
       if (this.#active.has(job.id)) continue;
@@ -164,8 +167,18 @@ export class JobRunner implements Jobs {
           message: 'This beosd does not know the operation.',
         });
       } else {
-        this.#launch(job, definition, async () => undefined);
+        const before = this.#inLane(job.lane);
+        this.#launch(job, definition, () => this.#comeAfter(before, definition));
       }
+    }
+  }
+
+  /** What is open in the lane already ends first: a crash may have come while one job was taking another one over. */
+  async #comeAfter<I>(before: readonly Active[], definition: JobDefinition<I>): Promise<void> {
+    for (const other of before) {
+      const isTaken = canTakeOver(definition, other.job);
+      await Promise.race(isTaken ? [other.atWork.promise, other.ended] : [other.ended]);
+      if (isTaken) await this.#takeOver(other, definition.operation);
     }
   }
 
@@ -221,7 +234,12 @@ export class JobRunner implements Jobs {
   }
 
   #launch<I>(job: JobRecord, definition: JobDefinition<I>, clearTheWay: () => Promise<void>): void {
-    const active: Active = { job, controller: new AbortController(), ended: Promise.resolve() };
+    const active: Active = {
+      job,
+      controller: new AbortController(),
+      atWork: Promise.withResolvers(),
+      ended: Promise.resolve(),
+    };
     this.#active.set(job.id, active);
     this.#options.onChange(job, 'state');
     active.ended = this.#run(active, definition, clearTheWay).finally(() => {
@@ -292,6 +310,7 @@ export class JobRunner implements Jobs {
       this.#write(job);
     }
     this.#show(job, 'state');
+    active.atWork.resolve();
     try {
       if (crashed) await resumePhase(phase, context);
       else await phase.run(context);
@@ -378,9 +397,4 @@ async function resumePhase<I>(phase: Phase<I>, context: PhaseContext<I>): Promis
 
 function canTakeOver<I>(definition: JobDefinition<I>, job: JobRecord): boolean {
   return definition.takesOver?.includes(job.operation) ?? false;
-}
-
-/** Sortable by time, unguessable: 12 hex of milliseconds, 12 random. */
-function newId(now: number): string {
-  return `${now.toString(16).padStart(12, '0')}${randomBytes(6).toString('hex')}`;
 }

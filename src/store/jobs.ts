@@ -53,11 +53,16 @@ export class JobJournal {
     });
   }
 
+  /** Also of a job that a store without its disk has forgotten: when that is back, it would be open there for ever. */
   update(job: JobRow): void {
     this.#store.write((db) =>
       db.run(
-        `UPDATE jobs SET operation = ?2, lane = ?3, state = ?4, phase = ?5, percent = ?6, phases = ?7, input = ?8,
-           checkpoint = ?9, error = ?10, caller = ?11, created_at = ?12, started_at = ?13, finished_at = ?14 WHERE id = ?1`,
+        `INSERT INTO jobs (id, operation, lane, state, phase, percent, phases, input, checkpoint, error, caller,
+                           created_at, started_at, finished_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+         ON CONFLICT (id) DO UPDATE SET operation = excluded.operation, lane = excluded.lane, state = excluded.state,
+           phase = excluded.phase, percent = excluded.percent, phases = excluded.phases, input = excluded.input,
+           checkpoint = excluded.checkpoint, error = excluded.error, caller = excluded.caller,
+           created_at = excluded.created_at, started_at = excluded.started_at, finished_at = excluded.finished_at`,
         ...columnsOf(job),
       ),
     );
