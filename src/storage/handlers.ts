@@ -8,7 +8,6 @@ import { nameOfPath } from '#storage/names.ts';
 import { parseNfs } from '#storage/nfs.ts';
 import type { MountRow } from '#storage/registry.ts';
 import type { ShareLists } from '#storage/share-lists.ts';
-import { shareByName } from '#storage/shares.ts';
 import { checkLogin, checkServer, parseSmbPath, smbPathOf, smbSource } from '#storage/smb.ts';
 import type { Storage } from '#storage/storage.ts';
 import { relativePath } from '#storage/views.ts';
@@ -292,4 +291,11 @@ function ejectPlan(path: string, force: boolean): DryRun {
 function policyPlan(id: string, policy: string): DryRun {
   const steps = [{ name: 'policy', does: `from now on ${id} is ${policy}`, reversible: true }];
   return { allowed: true, preconditions: [], steps };
+}
+
+/** The share at a path below the share root, or the refusal that fits. */
+function shareByName(row: MountRow | undefined, kind: 'smb' | 'nfs', name: string): MountRow {
+  if (row === undefined) throw fault('not_found', `beosd has not mounted anything called ${name}.`);
+  if (row.kind !== kind) throw fault('not_our_mount', `${name} is of kind ${row.kind}, not ${kind}.`);
+  return row;
 }

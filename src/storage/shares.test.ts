@@ -272,3 +272,63 @@ test('a share that does not find back to a server that was away is made anew wit
   assert.notEqual(entryOf('nas')?.id, before);
   await storage.close();
 });
+
+test('a share that was made anew and hangs again is given its minute again', async () => {
+  const late = { file: 'stat', args: [], reason: 'timeout', exitCode: null, stdout: '', stderr: '' } as const;
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { mounts } = machine.ports();
+  const usage: typeof mounts.usage = (path, timeoutMs) =>
+    path === '/proc'
+      ? mounts.usage(path, timeoutMs)
+      : Promise.reject(new ExecError({ ...late, lingering: undefined }));
+  const { clock, mount, isInvalid, entryOf, storage } = await shares({
+    machine,
+    real: { mounts: { ...mounts, usage } },
+  });
+  await mount('nas');
+  const before = entryOf('nas')?.id;
+  await isInvalid('nas');
+  for (let waited = 0; waited < 90 && entryOf('nas')?.id === before; waited++) await pass(clock, 1000);
+  const anew = entryOf('nas')?.id;
+  assert.notEqual(anew, before);
+  await pass(clock, 50_000);
+  assert.equal(entryOf('nas')?.id, anew);
+  await pass(clock, 20_000);
+  assert.notEqual(entryOf('nas')?.id, anew);
+  await storage.close();
+});
+
+test('a share that a person unmounts and mounts while it is asked keeps its new mount', async () => {
+  const late = { file: 'stat', args: [], reason: 'timeout', exitCode: null, stdout: '', stderr: '' } as const;
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { mounts } = machine.ports();
+  let answer: PromiseWithResolvers<never> | undefined;
+  let holds = false;
+  const hung = () => new ExecError({ ...late, lingering: undefined });
+  const usage: typeof mounts.usage = (path, timeoutMs) => {
+    if (path === '/proc') return mounts.usage(path, timeoutMs);
+    if (!holds) return Promise.reject(hung());
+    answer = Promise.withResolvers<never>();
+    return answer.promise;
+  };
+  const { clock, mount, isInvalid, entryOf, row, storage } = await shares({
+    machine,
+    real: { mounts: { ...mounts, usage } },
+  });
+  await mount('nas');
+  await isInvalid('nas');
+  await pass(clock, 50_000);
+  holds = true;
+  await pass(clock, 20_000);
+  const asked = answer;
+  assert.ok(asked, 'it is being asked');
+  await storage.shares.umount(row('nas'), true);
+  await mount('nas');
+  const fresh = entryOf('nas')?.id;
+  asked.reject(hung());
+  await pass(clock, 1000);
+  assert.equal(entryOf('nas')?.id, fresh);
+  asked.promise.catch(() => undefined);
+  answer?.reject(hung());
+  await storage.close();
+});

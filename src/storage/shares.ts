@@ -1,4 +1,3 @@
-import { fault } from '#api/errors.ts';
 import { ExecError } from '#host/exec.ts';
 import { wordsOf } from '#host/mounts.ts';
 import { messageOf } from '#lib/fault.ts';
@@ -309,6 +308,7 @@ export class Shares {
     }
     const begun = { since: machine.clock.monotonic(), returned: false };
     const doubt = this.#doubted.get(row.identity) ?? begun;
+    this.#doubted.set(row.identity, doubt);
     const said = await probe.check(row.identity, path);
     if (said === 'answers') {
       this.#doubted.delete(row.identity);
@@ -317,17 +317,17 @@ export class Shares {
     }
     // The server is there, but this mount of it is not. After a loss the kernel may wait long before it connects anew:
     // what does not answer soon is made anew. Disks that spin up only answer late: who has files open keeps them.
-    this.#doubted.set(row.identity, doubt);
     const now = machine.clock.monotonic();
     const patience = said === 'hangs' && !doubt.returned ? hangsFor : mendsItself;
     if (now - doubt.since < patience || !breaker.mayTry(now)) return;
-    await locks.run(row.identity, () => this.#remount(row.identity, breaker));
+    await locks.run(row.identity, () => this.#remount(row.identity, doubt, breaker));
   }
 
-  async #remount(identity: string, breaker: Breaker): Promise<void> {
+  /** The doubt was of the mount that was asked: one that a person has made meanwhile, or that is made here, has none. */
+  async #remount(identity: string, doubt: Doubt, breaker: Breaker): Promise<void> {
     const { registry, mounter, around } = this.#parts;
     const row = registry.get(identity);
-    if (row === undefined || !row.wanted) return;
+    if (row === undefined || !row.wanted || this.#doubted.get(identity) !== doubt) return;
     const at = mounter.standing(row);
     const version = at.kind === 'ours' ? otherNfsVersion(at.entry.superOptions) : undefined;
     try {
@@ -340,6 +340,7 @@ export class Shares {
         return;
       }
     }
+    this.#doubted.delete(identity);
     await this.#mountAgain(identity, breaker, version);
   }
 
@@ -349,9 +350,10 @@ export class Shares {
     if (row === undefined || !row.wanted || row.phase !== 'none') return;
     try {
       await this.#mountRow(row, row.sealed, version);
-      breaker.succeeded();
       probe.renewed(identity);
-      await probe.check(identity, mounter.pathOf(row));
+      // One that mounts and then answers nothing is not made anew all the time.
+      if ((await probe.check(identity, mounter.pathOf(row))) === 'answers') breaker.succeeded();
+      else breaker.failed(machine.clock.monotonic());
       around.emit({ action: 'mounted', kind: row.kind, path: mounter.pathOf(row), readOnly: false });
     } catch (error) {
       const now = machine.clock.monotonic();
@@ -389,11 +391,4 @@ export class Shares {
       }
     });
   }
-}
-
-/** The share at a path below the share root, or the refusal that fits. */
-export function shareByName(row: MountRow | undefined, kind: 'smb' | 'nfs', name: string): MountRow {
-  if (row === undefined) throw fault('not_found', `beosd has not mounted anything called ${name}.`);
-  if (row.kind !== kind) throw fault('not_our_mount', `${name} is of kind ${row.kind}, not ${kind}.`);
-  return row;
 }
