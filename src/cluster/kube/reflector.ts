@@ -47,6 +47,8 @@ const openWithinMs = 10_000;
 const shortWatchMs = 2000;
 /** The server ends a watch after 30 to 60 minutes; so many seconds keep the daemons of a cluster out of step. */
 const watchSeconds = { least: 1800, spread: 1800 };
+/** A watch that the server has not ended so long after it was to, ms, is one that it has forgotten. */
+const watchGraceMs = 60_000;
 
 /** The server ended a watch that had hardly begun. */
 class EndedEarly extends Error {
@@ -234,7 +236,9 @@ export class Reflector<T> {
       this.#setProblem(undefined);
     };
     try {
-      await session.connection.stream({ path, signal, onOpen, openWithinMs }, (chunk) => lines.push(chunk));
+      const deadlineMs = seconds * 1000 + watchGraceMs;
+      const request = { path, signal, onOpen, openWithinMs, deadlineMs };
+      await session.connection.stream(request, (chunk) => lines.push(chunk));
     } finally {
       // One that breaks as soon as it is open has brought nothing.
       if (this.#following && clock.monotonic() - began > shortWatchMs) {
@@ -284,14 +288,21 @@ export class Reflector<T> {
     this.#replace(new Map(), undefined);
     this.#setProblem(undefined);
     const established = new AbortController();
-    const query = new URLSearchParams({ watch: 'true', fieldSelector: `metadata.name=${crd}` });
+    const seconds = watchSeconds.least;
+    const query = new URLSearchParams({
+      watch: 'true',
+      fieldSelector: `metadata.name=${crd}`,
+      timeoutSeconds: String(seconds),
+    });
     const lines = new JsonLines((value) => {
       if (isEstablished(asObject(asObject(value)?.['object']))) established.abort();
     });
     const until = AbortSignal.any([signal, established.signal]);
     try {
       const path = `${definitions}?${query}`;
-      await connection.stream({ path, signal: until, openWithinMs }, (chunk) => lines.push(chunk));
+      const deadlineMs = seconds * 1000 + watchGraceMs;
+      const request = { path, signal: until, openWithinMs, deadlineMs };
+      await connection.stream(request, (chunk) => lines.push(chunk));
     } catch (error) {
       if (!established.signal.aborted) throw error;
     }
