@@ -1,4 +1,5 @@
 import { type DiskPolicy, diskPolicies } from '#api/storage.ts';
+import type { NfsVersion } from '#storage/options.ts';
 import type { Row } from '#store/database.ts';
 import type { Store } from '#store/store.ts';
 
@@ -44,6 +45,8 @@ export interface MountExtra {
   readonly port?: number;
   /** It has been mounted once: its name is not given away, and a folder in its place does not rename it. */
   readonly settled?: boolean;
+  /** The minor version by which an NFS share was reached last, where it was chosen by us. */
+  readonly nfsVersion?: NfsVersion | undefined;
 }
 
 /** The mounts and disk policies in the store. Every change is durable before it returns, or throws. */

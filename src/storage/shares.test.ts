@@ -117,6 +117,7 @@ test('an NFS mount that hangs although its server is back is made anew over a co
   };
   await loseAndReturn();
   assert.deepEqual(versions(), ['vers=4.1'], 'mounts of one version share one connection');
+  assert.equal(storage.registry.get('nfs://nas/export')?.extra.nfsVersion, '4.1', 'kept for the next start');
   volume.refuses = 'vers=4.2';
   await loseAndReturn();
   assert.deepEqual(versions(), ['vers=4.2'], 'what the server speaks by itself, when it refuses the other');

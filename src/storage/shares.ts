@@ -3,10 +3,10 @@ import { wordsOf } from '#host/mounts.ts';
 import { messageOf } from '#lib/fault.ts';
 import { Breaker } from '#storage/breaker.ts';
 import type { LocalParts } from '#storage/local.ts';
-import { freeName } from '#storage/names.ts';
 import { type NfsTarget, nfsFolder, nfsIdentity, nfsSource } from '#storage/nfs.ts';
 import { type NfsVersion, nfsOptions, otherNfsVersion, smbOptions } from '#storage/options.ts';
 import type { MountRow } from '#storage/registry.ts';
+import { newRow, type Wish } from '#storage/share-wish.ts';
 import {
   credentialsFile,
   type Login,
@@ -33,17 +33,6 @@ const mendsItself = 5000;
 const hangsFor = 60_000;
 /** A server that refuses the credentials is not asked again soon: accounts are locked by repetition. */
 const refusedPause = 5 * 60_000;
-
-/** What a new share is to become, before it is mounted for the first time. */
-interface Wish {
-  readonly identity: string;
-  readonly kind: 'smb' | 'nfs';
-  readonly folder: string;
-  readonly source: string;
-  readonly server: string;
-  readonly port: number | undefined;
-  readonly login: Login | undefined;
-}
 
 interface Doubt {
   /** By the monotonic clock, ms. */
@@ -195,7 +184,7 @@ export class Shares {
       if (known !== undefined && mounter.standing(known).kind === 'ours') return mounter.pathOf(known);
       const sealed = await this.#sealed(wish);
       // At once in the store: its name is taken from now on.
-      const row = known ?? registry.put(this.#rowFor(wish));
+      const row = known ?? registry.put(newRow(wish, this.#parts));
       this.#wished.resolve();
       try {
         // New credentials replace those that are known to be good only when they are known to be good themselves.
@@ -217,46 +206,30 @@ export class Shares {
     return this.#parts.machine.secrets.seal(identity, credentialsFile(login));
   }
 
-  #rowFor(wish: Wish): MountRow {
-    const { registry, machine, settings } = this.#parts;
-    const there = new Set(machine.folders.list(settings.shareRoot).map((name) => name.toLowerCase()));
-    const rows = new Set(registry.all().map((row) => row.name.toLowerCase()));
-    const taken = (name: string) => there.has(name.toLowerCase()) || rows.has(name.toLowerCase());
-    const port = wish.port === undefined ? {} : { port: wish.port };
-    return {
-      identity: wish.identity,
-      kind: wish.kind,
-      name: freeName(wish.folder, taken),
-      disk: '',
-      source: wish.source,
-      fstype: wish.kind === 'smb' ? 'cifs' : 'nfs',
-      wanted: false,
-      phase: 'none',
-      dev: undefined,
-      mountId: undefined,
-      bootId: undefined,
-      folder: undefined,
-      folderToken: undefined,
-      heldOff: undefined,
-      sealed: undefined,
-      extra: { server: wish.server, ...port },
-    };
-  }
-
   /** Mounts; a failure is the refusal for the client, with the mount program's own words. */
   async #mountRow(row: MountRow, sealed: string | undefined, version?: NfsVersion): Promise<MountRow> {
     try {
-      if (row.kind === 'nfs') return await this.#attempt(row, nfsOptions(version));
+      if (row.kind === 'nfs') return await this.#mountNfs(row, version ?? row.extra.nfsVersion);
       if (sealed === undefined) return await this.#attempt(row, this.#smbOptions(row, undefined));
       const login = await this.#parts.machine.secrets.open(row.identity, sealed);
       return await this.#parts.machine.secrets.withFile(login, (file) =>
         this.#attempt(row, this.#smbOptions(row, file)),
       );
     } catch (error) {
-      // A server need not speak the version that was to be the way around a connection that hangs.
-      if (version !== undefined) return this.#mountRow(row, sealed);
       if (error instanceof ExecError) throw mountFault(wordsOf(error), error.reason === 'timeout');
       throw error;
+    }
+  }
+
+  /** In the version that it had last: a server that starts waits for all the clients that it knew (RFC 8881 §8.4.2). */
+  async #mountNfs(row: MountRow, nfsVersion: NfsVersion | undefined): Promise<MountRow> {
+    try {
+      const mounted = await this.#attempt(row, nfsOptions(nfsVersion));
+      return this.#parts.registry.put({ ...mounted, extra: { ...mounted.extra, nfsVersion } });
+    } catch (error) {
+      // A server need not speak the version that was to be the way around a connection that hangs.
+      if (nfsVersion === undefined || !/not supported/i.test(wordsOf(error))) throw error;
+      return this.#mountNfs(this.#parts.registry.get(row.identity) ?? row, undefined);
     }
   }
 

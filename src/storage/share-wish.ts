@@ -1,0 +1,44 @@
+import type { LocalParts } from '#storage/local.ts';
+import { freeName } from '#storage/names.ts';
+import type { MountRow } from '#storage/registry.ts';
+import type { Login } from '#storage/smb.ts';
+
+/** What a new share is to become, before it is mounted for the first time. */
+export interface Wish {
+  readonly identity: string;
+  readonly kind: 'smb' | 'nfs';
+  readonly folder: string;
+  readonly source: string;
+  readonly server: string;
+  readonly port: number | undefined;
+  readonly login: Login | undefined;
+}
+
+/** The row of a share that was never mounted, under a name that nobody has. */
+export function newRow(
+  wish: Wish,
+  { registry, machine, settings }: Pick<LocalParts, 'registry' | 'machine' | 'settings'>,
+): MountRow {
+  const there = new Set(machine.folders.list(settings.shareRoot).map((name) => name.toLowerCase()));
+  const rows = new Set(registry.all().map((row) => row.name.toLowerCase()));
+  const taken = (name: string) => there.has(name.toLowerCase()) || rows.has(name.toLowerCase());
+  const port = wish.port === undefined ? {} : { port: wish.port };
+  return {
+    identity: wish.identity,
+    kind: wish.kind,
+    name: freeName(wish.folder, taken),
+    disk: '',
+    source: wish.source,
+    fstype: wish.kind === 'smb' ? 'cifs' : 'nfs',
+    wanted: false,
+    phase: 'none',
+    dev: undefined,
+    mountId: undefined,
+    bootId: undefined,
+    folder: undefined,
+    folderToken: undefined,
+    heldOff: undefined,
+    sealed: undefined,
+    extra: { server: wish.server, ...port },
+  };
+}
