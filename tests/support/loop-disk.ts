@@ -82,6 +82,14 @@ export class LoopDisk implements Disposable {
     return hash.digest('hex');
   }
 
+  #unmount(): void {
+    if (this.node === '') return;
+    const ours = new RegExp(` - \\S+ ${this.node}(p\\d+)? `);
+    const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+    const targets = lines.filter((line) => ours.test(line)).map((line) => line.split(' ')[4] ?? '');
+    for (const target of targets.reverse()) spawnSync('umount', ['--', target], { stdio: 'ignore' });
+  }
+
   detach(): void {
     if (this.node === '') return;
     spawnSync('partx', ['--delete', this.node], { stdio: 'ignore' });
@@ -89,7 +97,9 @@ export class LoopDisk implements Disposable {
     this.node = '';
   }
 
+  /** A daemon that is closed leaves its mounts; the machine that runs the tests is to keep none of them. */
   [Symbol.dispose](): void {
+    this.#unmount();
     this.detach();
     rmSync(this.#folder, { recursive: true, force: true });
   }

@@ -143,6 +143,11 @@ export class ClusterWatch {
     return this.#certificates.items.values();
   }
 
+  /** Every collection follows the server just now: none is being read again, none waits to be. */
+  get following(): boolean {
+    return [...this.#deciding(), this.#local?.reflector].every((each) => each?.age === 0);
+  }
+
   /** Full lists made so far, all resources. */
   get lists(): number {
     return this.#deciding().reduce((sum, each) => sum + each.lists, this.#local?.reflector.lists ?? 0);
@@ -199,7 +204,7 @@ export class ClusterWatch {
   }
 
   /** What the facts are made of. The pods of this node are not among it: they only prove callers. */
-  #deciding(): Pick<Reflector<unknown>, 'synced' | 'problem' | 'lists' | 'run'>[] {
+  #deciding(): Pick<Reflector<unknown>, 'age' | 'synced' | 'problem' | 'lists' | 'run'>[] {
     return [this.#nodes, this.#pods, this.#users, this.#system, this.#certificates];
   }
 
