@@ -23,3 +23,16 @@ test('a grandchild that keeps the output open does not make a child that has end
   assert.ok(failed instanceof ExecError);
   await failed.lingering;
 });
+
+test('a listener that is not installed ends at once, and no process is started for it', async () => {
+  const exec = new SystemExec();
+  for (const file of ['no-such-program', '/no/such/program']) {
+    const child = exec.lines(file, [], () => undefined);
+    await child.ended;
+    assert.equal(child.pid, undefined);
+  }
+  assert.equal(exec.started, 0);
+  const listener = exec.lines('cat', ['/dev/null'], () => undefined);
+  await listener.ended;
+  assert.equal(exec.started, 1);
+});

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
 import { createInterface } from 'node:readline';
 
 export interface RunOptions {
@@ -59,6 +60,7 @@ export class ExecError extends Error {
 
 /** A long-lived child whose lines are events; it is started again by its owner, never by itself. */
 export interface LineChild {
+  /** undefined: it could not be started. */
   readonly pid: number | undefined;
   /** Settles when the child has ended, whatever the reason. */
   readonly ended: Promise<void>;
@@ -68,7 +70,7 @@ export interface LineChild {
 export interface Exec {
   /** Runs to the end and returns its output. `file` is an absolute path or found on the fixed PATH; no shell, ever. */
   run(file: string, args: readonly string[], options?: RunOptions): Promise<RunResult>;
-  /** Starts a listener whose standard output arrives line by line. */
+  /** Starts a listener whose standard output arrives line by line. A program that is not there costs no process. */
   lines(file: string, args: readonly string[], onLine: (line: string) => void): LineChild;
   /** Processes started so far: the idle test and /metrics read it. */
   readonly started: number;
@@ -98,6 +100,7 @@ export class SystemExec implements Exec {
   }
 
   lines(file: string, args: readonly string[], onLine: (line: string) => void): LineChild {
+    if (!isProgram(file)) return { pid: undefined, ended: Promise.resolve(), stop: () => undefined };
     this.#started++;
     const child = spawn(file, [...args], { cwd: '/', env: plainEnv, stdio: ['ignore', 'pipe', 'ignore'] });
     createInterface({ input: child.stdout }).on('line', onLine);
@@ -107,6 +110,19 @@ export class SystemExec implements Exec {
     });
     return { pid: child.pid, ended, stop: () => child.kill('SIGTERM') };
   }
+}
+
+/** Whether there is something to execute by this absolute path, or by this name on the fixed PATH. */
+function isProgram(file: string): boolean {
+  const places = file.includes('/') ? [file] : fixedPath.split(':').map((folder) => `${folder}/${file}`);
+  return places.some((place) => {
+    try {
+      accessSync(place, constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
 }
 
 function killGroup(child: ChildProcess): void {

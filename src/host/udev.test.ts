@@ -110,3 +110,15 @@ test('only events that udev has finished with make it look; the end of the liste
   await new Promise((resolve) => setImmediate(resolve));
   assert.deepEqual(lost, ['udevadm monitor ended']);
 });
+
+test('a machine without udev is told so', async () => {
+  const exec: Exec = {
+    started: 0,
+    run: () => Promise.reject(new Error('nothing runs here')),
+    lines: () => ({ pid: undefined, ended: Promise.resolve(), stop: () => undefined }),
+  };
+  const reason = await new Promise<string>((resolve) => {
+    new UdevDevices(exec, new Files()).watch(() => undefined, resolve);
+  });
+  assert.match(reason, /no udevadm/);
+});

@@ -71,10 +71,9 @@ export class UdevDevices implements Devices {
     const child = this.#exec.lines('udevadm', args, (line) => {
       if (line.startsWith('UDEV ')) onChange(placeOf(line));
     });
-    child.ended.then(
-      () => (stopped ? undefined : onLost('udevadm monitor ended')),
-      () => onLost('udevadm monitor could not be started'),
-    );
+    const reason =
+      child.pid === undefined ? 'there is no udevadm that could be started' : 'udevadm monitor ended';
+    void child.ended.then(() => (stopped ? undefined : onLost(reason)));
     return {
       close: () => {
         stopped = true;

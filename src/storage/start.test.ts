@@ -59,3 +59,50 @@ test('a disk that does not mount and a server that is off keep nobody waiting fo
   assert.deepEqual(codes.includes('mount_dead'), true, codes.join());
   await storage.close();
 });
+
+/** Listeners for block events that hear nothing and end when the test says so. */
+function losable(machine: FakeMachine) {
+  const lose: ((reason: string) => void)[] = [];
+  const watch = (_onChange: unknown, onLost: (reason: string) => void) => {
+    lose.push(onLost);
+    return { close: () => undefined };
+  };
+  return { lose, real: { devices: { ...machine.ports().devices, watch } } };
+}
+
+test('a listener for disks that is lost is told, and started again ever more rarely until it stays', async () => {
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { real, lose } = losable(machine);
+  const { storage, clock, problems } = rig({ machine, store: quickStore(), real });
+  const isTold = () => problems().some(({ code }) => code === 'device_events_lost');
+  await storage.start();
+  assert.deepEqual([lose.length, isTold()], [1, false]);
+  const waits: number[] = [];
+  for (let n = 1; n <= 6; n++) {
+    lose.at(-1)?.('it ended');
+    assert.equal(isTold(), true);
+    let waited = 0;
+    for (; lose.length === n; waited += 5000) await clock.advance(5000);
+    waits.push(waited / 1000);
+  }
+  assert.deepEqual(waits, [5, 10, 20, 40, 60, 60]);
+  await clock.advance(61_000);
+  assert.deepEqual([isTold(), lose.length], [false, 7]);
+  lose.at(-1)?.('it ended, long after');
+  await clock.advance(5000);
+  assert.equal(lose.length, 8);
+  await storage.close();
+});
+
+test('a stick that came while nobody listened is seen when the listener is back', async () => {
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { real, lose } = losable(machine);
+  const { storage, clock } = rig({ machine, store: quickStore(), real });
+  await storage.start();
+  lose.at(-1)?.('it ended');
+  machine.plug(stick);
+  await clock.advance(5000);
+  await storage.local.settled();
+  assert.ok(machine.entries().some(({ target }) => target === `${shareRoot}/STICK`));
+  await storage.close();
+});

@@ -23,8 +23,9 @@ import { diskView, type Listed, listed } from '#storage/views.ts';
 import type { Store } from '#store/store.ts';
 
 const resyncEvery = 60_000;
-/** The listener for block events is started again after this long, longer each time. */
+/** The listener for block events is started again after this long, and twice as long each time that it ends soon. */
 const listenAgainAfter = 5000;
+const listenAgainAtMost = 60_000;
 
 /** What GET /storage/disks learnt by asking a disk, good for as long as the disk stays what it is, and no longer than `until`. */
 interface Learnt<T> {
@@ -238,21 +239,29 @@ export class Storage {
     return answer;
   }
 
-  #listen(): void {
+  #listen(pause = listenAgainAfter): void {
     if (this.#stop.signal.aborted) return;
-    const changed = (place?: string) => {
-      this.#listenerLost = undefined;
-      this.#forgetProofs(place);
-      this.local.poke();
-    };
-    const { clock } = this.#parts.machine;
-    this.#watch = this.#parts.machine.devices.watch(changed, (reason) => {
+    const { clock, devices } = this.#parts.machine;
+    const began = clock.monotonic();
+    const lost = (reason: string) => {
       this.#listenerLost = reason;
-      clock.sleep(listenAgainAfter, this.#stop.signal).then(
-        () => this.#listen(),
+      this.#report();
+      const wait = clock.monotonic() - began > listenAgainAtMost ? listenAgainAfter : pause;
+      clock.sleep(wait, this.#stop.signal).then(
+        () => {
+          this.#listen(Math.min(wait * 2, listenAgainAtMost));
+          this.#heard(); // what happened while nobody listened
+        },
         () => undefined,
       );
-    });
+    };
+    this.#watch = devices.watch((place) => this.#heard(place), lost);
+  }
+
+  #heard(place?: string): void {
+    this.#listenerLost = undefined;
+    this.#forgetProofs(place);
+    this.local.poke();
   }
 
   /** Who has written to a disk is told by an event of it or its partition: no other disk is read, or woken, again. */
