@@ -59,7 +59,7 @@ type Loaded =
 
 /**
  * Who owns the node, in one small file beside the database and not in it: a damaged database never makes the node
- * ownerless (docs/adr/0003-owner-file.md).
+ * ownerless (docs/adr/2026-11-23-owner-file.md).
  *
  * INVARIANTS: what cannot be read is unknown, never "none"; a change is on disk before it counts.
  */

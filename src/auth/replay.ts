@@ -25,7 +25,7 @@ export interface ReplayOptions {
 }
 
 /**
- * One use of each signature, over all routes. The reasons stand in docs/adr/0002-replay-marks.md.
+ * One use of each signature, over all routes. The reasons stand in docs/adr/2026-11-23-replay-marks.md.
  *
  * INVARIANTS: the mark is on disk before the request is acted on; only marks that have expired are ever removed, oldest
  * first, and nothing at or below the newest removed one (`floor`) is accepted again, wherever the clock is set to; after the

@@ -18,9 +18,12 @@ export class Idempotency {
     this.#store = store;
   }
 
-  /** Claims the key, or tells what came of it before. Durable: a retry after a power cut must find it. */
+  /**
+   * Claims the key, or tells what came of it before. Durable where the disk allows it: a retry after a power cut must find
+   * it. Without a disk the key counts in memory (docs/adr/2026-11-25-keys-without-a-disk.md).
+   */
   begin(scope: string, bodyMac: string, now: number): Earlier {
-    return this.#store.commit((db) => {
+    return this.#store.write((db) => {
       db.run('DELETE FROM idempotency WHERE at < ?', now - idempotencyWindow);
       const row = db.get('SELECT * FROM idempotency WHERE scope = ?', scope);
       if (row === undefined) {
