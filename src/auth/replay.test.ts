@@ -89,6 +89,23 @@ test('strangers cannot fill the store while nobody owns the node; the owner is n
   assert.equal(marks(store), 17);
 });
 
+test('strangers who have filled the store keep nobody out for longer than their marks are good for', async (t) => {
+  const { dir, clock, guard, store, close } = open(t);
+  for (let i = 0; i < 16; i++) guard.spend(legacy(start + i), 'command.install', false);
+  await clock.advance(20 * minute);
+  assert.throws(() => guard.spend(legacy(clock.now()), 'command.install', false), {
+    code: 'too_many_requests',
+  });
+  await clock.advance(minute);
+  guard.spend(legacy(clock.now()), 'command.install', false);
+  assert.equal(marks(store), 9, 'the expired ones over what is kept have gone');
+  for (let i = 1; i < 8; i++) guard.spend(legacy(clock.now() + i), 'command.install', false);
+  await clock.advance(21 * minute);
+  close();
+  const again = open(t, { dir, clock });
+  again.guard.spend(legacy(clock.now()), 'command.install', false);
+});
+
 test('a clock that was years ahead and is put right does not lock the owner out', async (t) => {
   const { guard, clock } = open(t);
   const ahead = start + 4 * 365 * 24 * 60 * minute;

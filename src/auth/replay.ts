@@ -59,9 +59,7 @@ export class ReplayGuard {
    */
   spend(jws: ParsedJws, operation: OperationName, isOwner: boolean): void {
     this.#refuseAfterLoss(jws);
-    if (!isOwner && this.#count >= 2 * this.#keep) {
-      throw fault('too_many_requests', 'Too many signatures of strangers.', { retryAfter: 60 });
-    }
+    if (!isOwner) this.#refuseWhenFull();
     const insert = (db: Database) => this.#insert(db, jws);
     const mayStayInMemory = specOf(operation).method === 'GET' || withoutDisk.includes(operation);
     try {
@@ -73,6 +71,15 @@ export class ReplayGuard {
     }
     this.#count += 1;
     if (this.#count > this.#keep + this.#keep / 8) this.#prune();
+  }
+
+  /** Nothing is added while it is full, so this is also where the marks that have expired since make room. */
+  #refuseWhenFull(): void {
+    const most = 2 * this.#keep;
+    if (this.#count >= most) this.#prune();
+    if (this.#count >= most) {
+      throw fault('too_many_requests', 'Too many signatures of strangers.', { retryAfter: 60 });
+    }
   }
 
   #insert(db: Database, jws: ParsedJws): void {
