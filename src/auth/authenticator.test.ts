@@ -249,6 +249,20 @@ test('while nobody owns the node any valid signer is a signer; a made-up fingerp
   );
 });
 
+test('a stranger makes so many signatures a minute; others, and an owner, are not held up by it', async (t) => {
+  const { house, clock } = open(t);
+  const reboot = async (key: SigningKey, from: string) => {
+    await clock.advance(1);
+    return await call(house, 'command.reboot', { signature: legacy(clock, key), from });
+  };
+  for (let i = 0; i < 60; i++) await reboot(stranger, '192.168.1.66');
+  const body = { signature: legacy(clock, createKey()), from: '::ffff:192.168.1.66' };
+  await refused(house, 'too_many_requests', 'command.reboot', body);
+  assert.equal((await reboot(stranger, '192.168.1.77')).class, 'signer');
+  own(house, owner);
+  for (let i = 0; i < 70; i++) assert.equal((await reboot(owner, '192.168.1.66')).class, 'owner');
+});
+
 test('a claim needs an address on the link, and the code where one is set', async (t) => {
   const { house, clock } = open(t, { authenticator: { claimCode: '7319-2204' } });
   const install = (from: string, headers: Record<string, string> = {}) => {

@@ -5,7 +5,7 @@ import { type OperationName, specOf } from '#api/operations.ts';
 import { checkBound, checkLegacy, checkWindow } from '#auth/binding.ts';
 import { isMeantAsSignature, type ParsedJws, parseJws } from '#auth/jws.ts';
 import { type OwnerFile, ownerUnknown } from '#auth/owner.ts';
-import { RateLimit } from '#auth/rate.ts';
+import { RateLimit, RateLimits } from '#auth/rate.ts';
 import type { ReplayGuard } from '#auth/replay.ts';
 import { type Sessions, sessionPrefix } from '#auth/sessions.ts';
 import type { Signatures } from '#auth/signatures.ts';
@@ -59,6 +59,12 @@ interface Standing {
   readonly key: SignerKey | undefined;
 }
 
+/**
+ * Signatures of strangers that are looked at in a minute, from one address. Each of them costs a mark and a line of the audit,
+ * both confirmed by the disk, and while nobody owns the node anybody can make as many as he likes.
+ */
+const strangersPerMinute = 60;
+
 /** The answers of these are the same for everybody: no proof is looked at, so that a bad one breaks nothing and none is spent. */
 const sameForAll: readonly OperationName[] = [
   'system.status',
@@ -83,10 +89,12 @@ const forwardingHeader = /^(?:forwarded|via|x-forwarded(?:-.*)?)$/;
 export class Authenticator {
   readonly #options: AuthenticatorOptions;
   readonly #claimAttempts: RateLimit;
+  readonly #strangers: RateLimits;
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options;
     this.#claimAttempts = new RateLimit(options.clock, 10);
+    this.#strangers = new RateLimits(options.clock, strangersPerMinute);
   }
 
   /**
@@ -120,7 +128,8 @@ export class Authenticator {
     checkWindow(jws, clock.now());
     this.#checkRequest(jws, request);
     const before = this.#standing(jws.name, request, address);
-    const key = await signatures.proven(jws, before.key, signal);
+    if (before.class === 'signer') this.#strangers.take(address, 'signatures from this address');
+    const key = await signatures.proven(jws, before.key, signal, address);
     // The look-up may have taken seconds: the node may have found its owner since.
     const standing = this.#standing(jws.name, request, address);
     if (standing.key !== undefined && !sameKey(standing.key.jwk, key.jwk)) {

@@ -142,6 +142,31 @@ test('look-ups are limited, cached names are not', async (t) => {
   await ask('d@x.y');
 });
 
+test('a stranger has a share of the look-ups, and leaves the rest to others', async (t) => {
+  const { gate, clock, client } = await open(t, json({}, 404));
+  let serial = 0;
+  const codeOf = (stranger?: string, name = `n${serial++}@x.y`) =>
+    client.document(name, never, stranger).then(
+      () => 'known',
+      (error: { code: string }) => error.code,
+    );
+  const codes: string[] = [];
+  for (let i = 0; i < 20; i++) codes.push(await codeOf('192.168.1.66'));
+  assert.deepEqual(
+    codes.splice(0, 5),
+    Array.from({ length: 5 }, () => 'not_found'),
+  );
+  assert.deepEqual([...new Set(codes)], ['too_many_requests']);
+  for (let i = 0; i < 20; i++) codes.push(await codeOf(`2001:db8::${i + 1}`));
+  assert.equal(gate.asked.length, 10, 'all addresses of a /64 are one stranger');
+  gate.play = json(documentOf(alice));
+  assert.equal(await codeOf('192.168.1.77', alice.name), 'known');
+  assert.equal(await codeOf('192.168.1.66', alice.name), 'known', 'what is cached costs nothing');
+  assert.equal(await codeOf(undefined), 'known', 'who has proved who he is is held up by no stranger');
+  await clock.advance(12_000);
+  assert.equal(await codeOf('192.168.1.66'), 'known');
+});
+
 test('the cache is bounded, and names that nobody has go first', async (t) => {
   const { gate, store, clock, ask } = await open(t, json(documentOf(alice)), { perMinute: 1e6 });
   await ask();

@@ -1,10 +1,10 @@
 import { isIP } from 'node:net';
 import { type ErrorCode, fault } from '#api/errors.ts';
-import { RateLimit } from '#auth/rate.ts';
+import { RateLimit, RateLimits } from '#auth/rate.ts';
 import type { Clock } from '#host/clock.ts';
 import type { Fault } from '#lib/fault.ts';
 import { SingleFlight } from '#lib/mutex.ts';
-import { isLoopback } from '#lib/net.ts';
+import { isLoopback, placeOf } from '#lib/net.ts';
 import type { Store } from '#store/store.ts';
 
 const fresh = 24 * 60 * 60_000;
@@ -12,6 +12,8 @@ const staleIfError = 30 * fresh;
 const freshNegative = 60_000;
 const largestAnswer = 64 * 1024;
 const cachedNames = 1000;
+/** Of the look-ups of a minute, for strangers from one place: six of them have to come together to use up all. */
+const perMinuteOfOnePlace = 5;
 
 export interface DidGateOptions {
   readonly store: Store;
@@ -37,26 +39,30 @@ type Cached =
 export class DidGate {
   readonly #options: DidGateOptions;
   readonly #limit: RateLimit;
+  readonly #places: RateLimits;
   readonly #flights = new SingleFlight<unknown>();
 
   constructor(options: DidGateOptions) {
     this.#options = options;
     this.#limit = new RateLimit(options.clock, options.perMinute ?? 30);
+    this.#places = new RateLimits(options.clock, perMinuteOfOnePlace);
   }
 
   /**
    * The gate's answer for a name, as JSON: from the cache for a day, and for 30 days while the gate is down.
    *
    * @param signal of the one who asks; the look-up itself goes on for the others
+   * @param stranger the address of one who has proved nothing yet: each place has a share of the look-ups of its own
    * @throws Fault `not_found`, `did_gate_unavailable`, `too_many_requests`, or the signal's reason
    */
-  async document(name: string, signal: AbortSignal): Promise<unknown> {
+  async document(name: string, signal: AbortSignal, stranger?: string): Promise<unknown> {
     const dotted = name.replaceAll('@', '.');
     const cached = this.#cached(dotted);
     if (cached?.kind === 'known' && cached.age >= 0 && cached.age < fresh) return cached.document;
     if (cached?.kind === 'unknown-name' && cached.age >= 0 && cached.age < freshNegative)
       throw notKnown(name);
     try {
+      if (stranger !== undefined) this.#places.take(placeOf(stranger), 'look-ups of names from this address');
       return await untilAborted(
         this.#flights.run(dotted, () => this.#lookUp(dotted)),
         signal,

@@ -28,3 +28,28 @@ export class RateLimit {
     this.#tokens -= 1;
   }
 }
+
+/** Limits that are remembered; who has not asked for longest is forgotten first, and has all of his again. */
+const placesRemembered = 1024;
+
+/** A {@link RateLimit} for each place that calls come from: nobody uses up what another one needs. */
+export class RateLimits {
+  readonly #clock: Clock;
+  readonly #perMinute: number;
+  readonly #limits = new Map<string, RateLimit>();
+
+  constructor(clock: Clock, perMinute: number) {
+    this.#clock = clock;
+    this.#perMinute = perMinute;
+  }
+
+  /** @throws Fault `too_many_requests` with the seconds to wait. */
+  take(place: string, what: string): void {
+    const limit = this.#limits.get(place) ?? new RateLimit(this.#clock, this.#perMinute);
+    this.#limits.delete(place);
+    this.#limits.set(place, limit);
+    const [oldest] = this.#limits.keys();
+    if (this.#limits.size > placesRemembered && oldest !== undefined) this.#limits.delete(oldest);
+    limit.take(what);
+  }
+}

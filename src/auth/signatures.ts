@@ -19,10 +19,17 @@ export class Signatures {
    * The key that has made the signature.
    *
    * @param pinned the key of the owner, who needs no look-up
-   * @throws Fault `unproven` when name, key, kid and signature do not belong together, `did_gate_unavailable`
+   * @param stranger the address that a signature comes from which nobody stands for yet
+   * @throws Fault `unproven` when name, key, kid and signature do not belong together, `did_gate_unavailable`,
+   *   `too_many_requests`
    */
-  async proven(jws: ParsedJws, pinned: SignerKey | undefined, signal: AbortSignal): Promise<SignerKey> {
-    const key = pinned ?? (await this.#keyOfSigner(jws, signal));
+  async proven(
+    jws: ParsedJws,
+    pinned: SignerKey | undefined,
+    signal: AbortSignal,
+    stranger?: string,
+  ): Promise<SignerKey> {
+    const key = pinned ?? (await this.#keyOfSigner(jws, signal, stranger));
     if (!isKidOf(jws.kid, key)) throw unproven(`its kid is not the key of ${jws.name}`, 'kid');
     if (!this.#ring.verify(jws, key.jwk)) throw unproven(`it was not made with the key of ${jws.name}`);
     return key;
@@ -33,20 +40,20 @@ export class Signatures {
    *
    * @throws Fault `not_found`, `impossible` (no usable key), `did_gate_unavailable`, `too_many_requests`
    */
-  async keyOfName(name: string, signal: AbortSignal): Promise<SignerKey> {
-    const key = signerOfDocument(await this.#gate.document(name, signal));
+  async keyOfName(name: string, signal: AbortSignal, stranger?: string): Promise<SignerKey> {
+    const key = signerOfDocument(await this.#gate.document(name, signal, stranger));
     if (key === undefined) throw fault('impossible', `The DID document of ${name} has no key that can sign.`);
     return key;
   }
 
-  async #keyOfSigner(jws: ParsedJws, signal: AbortSignal): Promise<SignerKey> {
+  async #keyOfSigner(jws: ParsedJws, signal: AbortSignal, stranger?: string): Promise<SignerKey> {
     if (isSelfCertified(jws.name)) {
       const key = signerOfDid(jws.did);
       if (key !== undefined && selfCertifiedName(key.jwk) === jws.name) return key;
       throw unproven(`${jws.name} is not the fingerprint of its key`, 'name');
     }
     try {
-      return await this.keyOfName(jws.name, signal);
+      return await this.keyOfName(jws.name, signal, stranger);
     } catch (error) {
       if (isFault(error) && (error.code === 'not_found' || error.code === 'impossible')) {
         throw unproven(error.message, 'name');

@@ -12,6 +12,20 @@ export function isLoopback(address: string): boolean {
   return plain === '::1' || (isIPv4(plain) && plain.startsWith('127.'));
 }
 
+/**
+ * What a limit for each caller counts by: the IPv4 address, or the /64 of an IPv6 one, of which a single machine can have any
+ * address that it likes (RFC 4291 §2.5.4).
+ */
+export function placeOf(address: string): string {
+  const plain = plainAddress(address);
+  if (isIP(plain) !== 6) return plain;
+  const [before = '', after = ''] = plain.split('::').map((half) => half.replace(/\d+\.[\d.]+$/, '0:0'));
+  const left = before.split(':').filter((group) => group !== '');
+  const right = after.split(':').filter((group) => group !== '');
+  const zeros = Array.from({ length: 8 - left.length - right.length }, () => '0');
+  return `${[...left, ...zeros, ...right].slice(0, 4).join(':')}::/64`;
+}
+
 /** True when `address` lies in `network/prefix`; false for anything that is no address. */
 export function inSubnet(address: string, network: string, prefix: number): boolean {
   const plain = plainAddress(address);
