@@ -107,6 +107,16 @@ test('that a name is not known is remembered for a minute', async (t) => {
   assert.deepEqual(await ask(), documentOf(alice));
 });
 
+test('an answer that nobody can sign with is asked for again after a minute', async (t) => {
+  const { gate, clock, ask } = await open(t, json({ didDocument: null }));
+  assert.deepEqual(await ask(), { didDocument: null });
+  gate.play = json(documentOf(alice));
+  await clock.advance(59_000);
+  assert.deepEqual(await ask(), { didDocument: null });
+  await clock.advance(2000);
+  assert.deepEqual(await ask(), documentOf(alice));
+});
+
 test('a revoked name does not live on in the cache', async (t) => {
   const { gate, clock, ask } = await open(t, json(documentOf(alice)));
   await ask();

@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { type ErrorCode, fault } from '#api/errors.ts';
+import { signerOfDocument } from '#auth/did-document.ts';
 import { RateLimit, RateLimits } from '#auth/rate.ts';
 import type { Clock } from '#host/clock.ts';
 import type { Fault } from '#lib/fault.ts';
@@ -49,7 +50,8 @@ export class DidGate {
   }
 
   /**
-   * The gate's answer for a name, as JSON: from the cache for a day, and for 30 days while the gate is down.
+   * The gate's answer for a name, as JSON: from the cache for a day (a minute when nobody can sign with it), and for 30 days
+   * while the gate is down.
    *
    * @param signal of the one who asks; the look-up itself goes on for the others
    * @param stranger the address of one who has proved nothing yet: each place has a share of the look-ups of its own
@@ -58,9 +60,10 @@ export class DidGate {
   async document(name: string, signal: AbortSignal, stranger?: string): Promise<unknown> {
     const dotted = name.replaceAll('@', '.');
     const cached = this.#cached(dotted);
-    if (cached?.kind === 'known' && cached.age >= 0 && cached.age < fresh) return cached.document;
-    if (cached?.kind === 'unknown-name' && cached.age >= 0 && cached.age < freshNegative)
+    if (cached !== undefined && cached.age >= 0 && cached.age < freshFor(cached)) {
+      if (cached.kind === 'known') return cached.document;
       throw notKnown(name);
+    }
     try {
       if (stranger !== undefined) this.#places.take(placeOf(stranger), 'look-ups of names from this address');
       return await untilAborted(
@@ -163,6 +166,11 @@ export function gateUrl(text: string): URL {
     );
   }
   return url;
+}
+
+/** A document without a usable key is as good as none: a name that is just being registered must not wait for a day. */
+function freshFor(cached: Cached): number {
+  return cached.kind === 'known' && signerOfDocument(cached.document) !== undefined ? fresh : freshNegative;
 }
 
 class UnknownName extends Error {}
