@@ -211,13 +211,31 @@ test('keys that mean something to JavaScript mean nothing in a signature', async
 test('a domain that is an address has to be ours', async (t) => {
   const { house, clock } = openOwned(t);
   const sign = (domain: string) => signLegacy(owner, { now: clock.now(), domain, body: username });
-  for (const domain of ['http://192.168.1.11:18088', 'http://[fe80::1]:18088', 'https://8.8.8.8']) {
+  for (const domain of [
+    'http://192.168.1.11:18088',
+    'http://[fe80::1]:18088',
+    'https://8.8.8.8',
+    '192.168.1.11',
+    '192.168.1.11:18088',
+    ' 192.168.1.11 ',
+    '192.168.1.11/path',
+    '//192.168.1.11:18088/',
+    'alice@192.168.1.11:18088',
+    'fe80::1',
+    '[fe80::1]:18088',
+    'http:192.168.1.11',
+  ]) {
     await refused(house, 'signature_mismatch', 'command.reboot', { signature: sign(domain) }, 'domain');
   }
   for (const domain of [
     `http://${ownAddress}:18088`,
+    ownAddress,
+    `${ownAddress}:18088`,
     'http://127.0.0.1:1',
+    '[::1]:18088',
+    '::1',
     'http://beos.local',
+    'beos.local:18088',
     'olares',
     '',
   ]) {

@@ -79,9 +79,17 @@ export function checkLegacy(
 }
 
 function checkDomain(domain: string | undefined, isOwnAddress: (address: string) => boolean): void {
-  const host = URL.parse(domain ?? '')?.hostname.replace(/^\[|\]$/g, '') ?? '';
+  const host = hostOf(domain ?? '');
   if (isIP(host) === 0 || isOwnAddress(host) || isLoopback(host)) return;
   throw mismatch('domain', 'The signature was made for another node.');
+}
+
+/** The host of a URL, or of what a signer writes in place of one: `10.0.0.5:18088` names a node as well as a URL does. */
+function hostOf(domain: string): string {
+  const text = domain.trim();
+  if (isIP(text) !== 0) return text;
+  const host = URL.parse(text)?.hostname || URL.parse(`http://${text}`)?.hostname || '';
+  return host.replace(/^\[|\]$/g, '');
 }
 
 function members(value: unknown): [string, unknown][] {
