@@ -33,6 +33,8 @@ export interface Caller {
   readonly namespace?: string;
   readonly serviceAccount?: string;
   readonly pod?: string;
+  /** When the proof ends, ms since the epoch; absent: it does not end with time. */
+  readonly until?: number;
   /** The peer's address, IPv4 in dotted form; absent on the unix socket. */
   readonly address?: string;
 }

@@ -4,7 +4,7 @@ import { fault } from '#api/errors.ts';
 import { type OperationName, specOf } from '#api/operations.ts';
 import { checkBound, checkLegacy, checkWindow } from '#auth/binding.ts';
 import { isMeantAsSignature, type ParsedJws, parseJws } from '#auth/jws.ts';
-import { type OwnerFile, ownerUnknown } from '#auth/owner.ts';
+import { nameOf, type OwnerFile, ownerUnknown } from '#auth/owner.ts';
 import { RateLimit, RateLimits } from '#auth/rate.ts';
 import type { ReplayGuard } from '#auth/replay.ts';
 import { type Sessions, sessionPrefix } from '#auth/sessions.ts';
@@ -116,6 +116,16 @@ export class Authenticator {
     return this.#byAddress(request, address, signal);
   }
 
+  /** Whether a caller is still what its proof has said, for an answer that does not end: sessions end, nodes change hands. */
+  stillHolds(caller: Caller): boolean {
+    if (caller.class !== 'owner') return true;
+    const { clock, owners } = this.#options;
+    if (caller.until !== undefined && clock.now() >= caller.until) return false;
+    const now = owners.current();
+    if (nameOf(now) !== caller.name) return false;
+    return now.kind !== 'pinned' || caller.key === undefined || sameKey(now.owner.jwk, caller.key.jwk);
+  }
+
   /** Cheap checks first: no key is looked up before everything that needs none has held. */
   async #bySignature(
     token: string,
@@ -193,13 +203,11 @@ export class Authenticator {
 
   #bySession(token: string, address: string): Caller {
     const { sessions, owners } = this.#options;
-    const name = sessions.nameOf(token, address);
-    const now = owners.current();
-    const owner = now.kind === 'pinned' ? now.owner.name : now.kind === 'named' ? now.name : undefined;
-    if (name === undefined || name !== owner) {
+    const holder = sessions.holderOf(token, address);
+    if (holder === undefined || holder.name !== nameOf(owners.current())) {
       throw fault('unproven', 'The session has ended, or was begun from another address.');
     }
-    return { class: 'owner', proof: 'session', name, address };
+    return { class: 'owner', proof: 'session', ...holder, address };
   }
 
   async #byToken(token: string, address: string, signal: AbortSignal): Promise<Caller> {

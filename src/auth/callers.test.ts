@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Caller } from '#api/caller.ts';
 import type { OperationName } from '#api/operations.ts';
 import { publicKeyOf } from '#client/sign.ts';
 import { didOfJwk } from '#lib/did-key.ts';
@@ -83,6 +84,29 @@ test('a session reads for the owner from one address for 15 minutes, and survive
   await refused(house, 'unproven', 'jobs.list', { headers });
   clock.setWallClock(clock.now() + 16 * minute);
   await refused(house, 'unproven', 'jobs.list', { headers });
+});
+
+test('a proof holds as long as a session lasts, and as the node belongs to that name and key', async (t) => {
+  const { house, clock } = openOwned(t);
+  const { authenticator } = house;
+  const headers = { authorization: `Bearer ${house.sessions.issue(owner.name, '192.168.1.77').token}` };
+  const session = await call(house, 'events.stream', { headers });
+  const signed = await call(house, 'events.stream', { signature: legacy(clock) });
+  const others = ['root', 'workload', 'public'].map((each) => ({ class: each, proof: 'none' }) as Caller);
+  const holding = () => [session, signed].map((each) => authenticator.stillHolds(each));
+  await clock.advance(15 * minute - 1);
+  assert.deepEqual(holding(), [true, true]);
+  await clock.advance(1);
+  assert.deepEqual(holding(), [false, true]);
+  const jwk = publicKeyOf(stranger);
+  const newPhone = { did: didOfJwk(jwk), jwk };
+  house.owners.transfer(owner.name, newPhone);
+  assert.deepEqual(holding(), [false, false], 'the key of a lost phone');
+  house.owners.transfer(stranger.name, newPhone);
+  assert.deepEqual(holding(), [false, false]);
+  house.owners.release();
+  assert.deepEqual(holding(), [false, false]);
+  for (const other of others) assert.ok(authenticator.stillHolds(other));
 });
 
 test('a session ends with the ownership that it was begun in', async (t) => {

@@ -63,7 +63,7 @@ test('a session is for who has signed, and its token is not kept', async (t) => 
     address: '192.168.1.7',
   };
   const answer = await handlers['auth.session'](nothing, call(owner));
-  assert.equal(house.sessions.nameOf(answer.data.token, '192.168.1.7'), alice.name);
+  assert.equal(house.sessions.holderOf(answer.data.token, '192.168.1.7')?.name, alice.name);
   assert.ok(!JSON.stringify(answer.kept).includes(answer.data.token));
   await assert.rejects(async () => handlers['auth.session'](nothing, call()), { code: 'forbidden' });
 });
@@ -108,7 +108,7 @@ test('a transfer hands the node over: the old key and its sessions end, the new 
       'owner',
     );
   }
-  assert.equal(house.sessions.nameOf(token, '192.168.1.7'), undefined);
+  assert.equal(house.sessions.holderOf(token, '192.168.1.7'), undefined);
   const late = signLegacy(alice, { now: clock.now(), body: { username: 'x' } });
   await assert.rejects(house.authenticator.classify(request('command.reboot', { signature: late }), never), {
     code: 'not_owner',

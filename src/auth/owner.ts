@@ -252,7 +252,8 @@ export function ownerUnknown(reason: string): Fault<ErrorCode> {
   });
 }
 
-function nameOf(ownership: Ownership): string | undefined {
+/** The owner's name; undefined when there is none, or nobody can say. */
+export function nameOf(ownership: Ownership): string | undefined {
   if (ownership.kind === 'pinned') return ownership.owner.name;
   return ownership.kind === 'named' ? ownership.name : undefined;
 }

@@ -38,14 +38,15 @@ export class Sessions {
     return { token, expiresAt };
   }
 
-  /** The owner's name when the token is good from this address now. A clock set back does not lengthen a session. */
-  nameOf(token: string, address: string): string | undefined {
+  /** Whose session it is, and when it ends, if the token is good from this address now. A clock set back lengthens none. */
+  holderOf(token: string, address: string): { readonly name: string; readonly until: number } | undefined {
     const row = this.#store.read((db) =>
       db.get('SELECT name, address, expires_at FROM sessions WHERE token_hash = ?', hashOf(token)),
     );
     if (row === undefined || row['address'] !== address) return undefined;
-    const left = Number(row['expires_at']) - this.#clock.now();
-    return left > 0 && left <= lifetime ? String(row['name']) : undefined;
+    const until = Number(row['expires_at']);
+    const left = until - this.#clock.now();
+    return left > 0 && left <= lifetime ? { name: String(row['name']), until } : undefined;
   }
 
   /** Ends every session: the node has changed hands. */

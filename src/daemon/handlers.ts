@@ -32,7 +32,10 @@ export function allHandlers(parts: HandlerParts): Handlers {
   const { clock, files, events, nodeId } = core;
   return {
     ...authHandlers({ clock, nodeId, ...access }),
-    ...jobHandlers({ runner, events, files }),
+    ...jobHandlers({
+      ...{ runner, events, files },
+      stillHolds: (caller) => access.authenticator.stillHolds(caller),
+    }),
     ...ofSystem(parts),
     ...ofNetwork(parts),
     ...work.handlers(runner),

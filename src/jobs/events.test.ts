@@ -34,7 +34,7 @@ function setUp(dir = mkdtempSync(join(tmpdir(), 'beosd-events-'))) {
 
 function reader(
   hub: EventHub,
-  options: { lastEventId?: string; class?: 'root' | 'public'; address?: string } = {},
+  options: { lastEventId?: string; class?: 'root' | 'public'; address?: string; holds?: () => boolean } = {},
 ) {
   const gone = new AbortController();
   const call: Call = {
@@ -48,15 +48,16 @@ function reader(
     dryRun: false,
     ...(options.lastEventId === undefined ? {} : { lastEventId: options.lastEventId }),
   };
-  const answer = hub.stream(call);
+  const answer = hub.stream(call, options.holds);
   if (typeof answer.raw === 'string' || answer.raw instanceof Uint8Array) return assert.fail('no stream');
   const iterator = answer.raw[Symbol.asyncIterator]();
   const next = async () => String((await iterator.next()).value);
+  const isOver = async () => (await iterator.next()).done === true;
   const stop = async () => {
     gone.abort();
     await iterator.next();
   };
-  return { next, stop };
+  return { next, isOver, stop };
 }
 
 const idsIn = (text: string) =>
@@ -72,6 +73,19 @@ test('a reader that comes back with its last id gets what it missed, once', asyn
   const late = hub.publish('job', { n: 4 }).id;
   assert.deepEqual(idsIn(await one.next()), [late]);
   await one.stop();
+  assert.equal(hub.readers, 0);
+});
+
+test('a stream ends with the proof that it was begun with, before the next event', async () => {
+  const { hub, readable } = setUp();
+  let holds = true;
+  const one = reader(hub, { holds: () => holds });
+  await one.next();
+  const seen = hub.publish('job', { n: 1 }).id;
+  assert.deepEqual(idsIn(await one.next()), [seen]);
+  holds = false;
+  await readable(hub.publish('job', { n: 2 }).id);
+  assert.ok(await one.isOver());
   assert.equal(hub.readers, 0);
 });
 

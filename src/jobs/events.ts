@@ -12,6 +12,14 @@ export interface EventHubOptions {
   readonly maxReaders?: number;
 }
 
+interface Reading {
+  readonly call: Call;
+  readonly everything: boolean;
+  /** The address of a stranger. */
+  readonly from: string | undefined;
+  readonly holds: () => boolean;
+}
+
 /** Who has proved nothing shares so many places, and gets so many of them from one address: the owner always finds one. */
 const placesOfStrangers = 32;
 const placesOfOneAddress = 16;
@@ -50,8 +58,12 @@ export class EventHub {
     return this.#readers;
   }
 
-  /** The answer to one reader: SSE bytes from after `call.lastEventId`, or from now on, until the call is aborted. */
-  stream(call: Call): RawAnswer {
+  /**
+   * The answer to one reader: SSE bytes from after `call.lastEventId`, or from now on, until the call is aborted.
+   *
+   * @param holds whether the caller's proof still counts; once it does not, the stream ends before the next event
+   */
+  stream(call: Call, holds: () => boolean = () => true): RawAnswer {
     if (this.#readers >= (this.#options.maxReaders ?? 64)) {
       throw fault('too_many_requests', 'Too many readers of events.', { retryAfter: 10 });
     }
@@ -60,7 +72,10 @@ export class EventHub {
     if (from !== undefined && !this.#hasPlaceFor(from)) {
       throw fault('too_many_requests', 'Too many readers of events without a proof.', { retryAfter: 10 });
     }
-    return { raw: this.#read(call, everything, from), contentType: 'text/event-stream; charset=utf-8' };
+    return {
+      raw: this.#read({ call, everything, from, holds }),
+      contentType: 'text/event-stream; charset=utf-8',
+    };
   }
 
   #hasPlaceFor(address: string): boolean {
@@ -76,7 +91,7 @@ export class EventHub {
     else this.#strangers.set(from, left);
   }
 
-  async *#read(call: Call, everything: boolean, from: string | undefined): AsyncGenerator<string> {
+  async *#read({ call, everything, from, holds }: Reading): AsyncGenerator<string> {
     this.#count(from, 1);
     const reader = new Waiter();
     this.#wakers.add(reader.wake);
@@ -89,7 +104,7 @@ export class EventHub {
       await this.#options.log.caughtUp();
       let [cursor, greeting] = this.#begin(call.lastEventId, everything);
       yield greeting;
-      while (!call.signal.aborted) {
+      while (!call.signal.aborted && holds()) {
         const events = this.#options.log.after(cursor, batch);
         cursor = events.at(-1)?.id ?? cursor;
         const text = (everything ? events : events.flatMap(publicView)).map(toSse).join('');

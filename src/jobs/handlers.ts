@@ -15,12 +15,15 @@ export interface JobHandlerOptions {
   readonly runner: JobRunner;
   readonly events: EventHub;
   readonly files: Files;
+  /** Whether the proof of a caller still counts, for a stream that outlives it. */
+  readonly stillHolds: (caller: Caller) => boolean;
 }
 
 const lastBytes = 256 * 1024;
 
 /** Looking at jobs, ending them, and the stream of what happens. */
-export function jobHandlers({ runner, events, files }: JobHandlerOptions): Pick<Handlers, JobOperations> {
+export function jobHandlers(options: JobHandlerOptions): Pick<Handlers, JobOperations> {
+  const { runner, events, files, stillHolds } = options;
   const existing = (id: string): JobRecord => {
     const record = runner.record(id);
     if (record === undefined) throw fault('not_found', `There is no job ${id}.`);
@@ -52,7 +55,7 @@ export function jobHandlers({ runner, events, files }: JobHandlerOptions): Pick<
       refuseForeign(existing(params.id), caller);
       return { data: runner.cancel(params.id, callerLabel(caller)) };
     },
-    'events.stream': (_input, call) => events.stream(call),
+    'events.stream': (_input, call) => events.stream(call, () => stillHolds(call.caller)),
   };
 }
 
