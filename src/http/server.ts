@@ -72,12 +72,19 @@ export class HttpEdge {
         headersTimeout: limits.requestMs,
         keepAliveTimeout: 65_000,
         connectionsCheckingInterval: 2_000,
+        // Node would answer with nothing but a status; whom a request is for is our question (421), and none on the socket.
+        requireHostHeader: false,
       },
       listener,
     );
     server.maxConnections = 1024;
     if (at.socket === undefined) server.on('connection', this.#places.take);
     server.on('clientError', answerClientError);
+    server.on('checkExpectation', (request, response) => {
+      const foreign =
+        at.socket === undefined ? refusalAtTheEdge(request, this.#options.ownNames()) : undefined;
+      sendFault(response, foreign ?? expectsTooMuch());
+    });
     this.#servers.push(server);
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
@@ -198,6 +205,11 @@ export class HttpEdge {
     if (known === error) this.#options.logInternal(request.id, request.url, error);
     void this.#send(reply, errorAnswer(known));
   }
+}
+
+/** RFC 9110 §10.1.1 knows one expectation, and Node meets that one. */
+function expectsTooMuch(): Error {
+  return fault('invalid_input', 'Nothing but 100-continue can be expected.', { field: 'Expect' });
 }
 
 function errorAnswer(error: unknown): Outgoing {
