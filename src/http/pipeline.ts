@@ -195,10 +195,16 @@ function jobIdOf(data: unknown): string | undefined {
 
 /** Who asks for a dry run where there is none must not get the act instead. */
 function wantsDryRun(spec: OperationSpec, query: Readonly<Record<string, unknown>>): boolean {
-  // In any spelling: who meant a dry run must not get the act for a capital letter.
-  const value = Object.entries(query).find(([key]) => key.toLowerCase() === 'dryrun')?.[1];
-  if (value === undefined || value === 'false') return false;
-  if (value !== 'true') throw fault('invalid_input', 'dryRun is true or false.', { field: 'dryRun' });
+  // In any spelling: who meant a dry run must not get the act for a capital letter or a hyphen.
+  const isMeant = (key: string) => key.toLowerCase().replace(/[-_]/g, '') === 'dryrun';
+  const [value, other] = new Set(
+    Object.keys(query)
+      .filter(isMeant)
+      .map((key) => query[key]),
+  );
+  if (other === undefined && (value === undefined || value === 'false')) return false;
+  if (other !== undefined || value !== 'true')
+    throw fault('invalid_input', 'dryRun is true or false.', { field: 'dryRun' });
   if (spec.method !== 'GET' && spec.dryRun !== true) {
     throw fault('invalid_input', 'This operation has no dry run; nothing was done.', { field: 'dryRun' });
   }
