@@ -10,6 +10,8 @@ export const limits = {
   headerBytes: 16 * 1024,
   /** To send a whole request, ms. */
   requestMs: 10_000,
+  /** Without taking a byte of an answer, ms. */
+  stalledMs: 30_000,
   /** Of the 1024 that a listener has: one guest cannot take them all, and lock out the phone. */
   connectionsOfOneAddress: 256,
 } as const;
@@ -79,7 +81,28 @@ export function sendJson(response: ServerResponse, status: number, body: string 
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',
   });
+  endAnswer(response, body);
+}
+
+/**
+ * Ends an answer with its last bytes. Who takes nothing for `stalledMs` loses the connection: a reader that has stopped would
+ * keep its place, and what it does not take in our memory, for good.
+ */
+export function endAnswer(
+  response: ServerResponse,
+  body: string | Uint8Array,
+  stalledMs: number = limits.stalledMs,
+): void {
   response.end(body);
+  const { socket } = response;
+  const watch = (at: Socket) => {
+    at.setTimeout(stalledMs);
+    // Before Node hears of it: from then on its own time for an idle connection counts, or nobody's for the next answer.
+    response.prependOnceListener('finish', () => at.setTimeout(0));
+  };
+  // Behind other answers of its connection it has no socket yet.
+  if (socket === null) response.once('socket', watch);
+  else if (socket.writableLength > 0) watch(socket);
 }
 
 export function sendFault(response: ServerResponse, error: unknown): void {

@@ -50,7 +50,21 @@ async function open(t: TestContext, at: 'tcp' | 'socket' = 'tcp') {
     await once(client, 'close', { signal: AbortSignal.timeout(10_000) });
     return answers();
   };
-  return { calls, send };
+  /** Sends `first`, and then `more` again and again; what was said, and when, until the edge closes. */
+  const dawdle = async (first: string, more: string) => {
+    const client = connect(place);
+    let said = '';
+    client.on('error', () => undefined);
+    client.on('data', (chunk: Buffer) => {
+      said += chunk.toString();
+    });
+    client.write(first);
+    const drip = setInterval(() => client.write(more), 250);
+    await once(client, 'close', { signal: AbortSignal.timeout(30_000) });
+    clearInterval(drip);
+    return { said, at: performance.now() };
+  };
+  return { calls, send, dawdle };
 }
 
 const get = (head: string, path = '/livez') => `GET ${path} HTTP/1.1\r\n${head}\r\n`;
@@ -196,4 +210,29 @@ test('on the socket there is no host to name', async (t) => {
     calls.map(({ transport }) => transport),
     ['socket', 'socket'],
   );
+});
+
+test('who sends a request byte by byte has ten seconds for all of it, wherever in it he dawdles', async (t) => {
+  const { calls, dawdle } = await open(t);
+  const post = 'POST /command/reboot HTTP/1.1\r\nHost: 127.0.0.1\r\n';
+  const whole = get('Host: 127.0.0.1\r\n');
+  const began = performance.now();
+  const ends = await Promise.all([
+    dawdle('', ''),
+    dawdle('', '\r\n'),
+    dawdle('GET /', 'x'),
+    dawdle('GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nA: ', 'x'),
+    dawdle(`${whole}GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nA: `, 'x'),
+    dawdle(`${post}Content-Type: application/json\r\nContent-Length: 60000\r\n\r\n`, 'x'),
+    dawdle(`${post}Transfer-Encoding: chunked\r\n\r\n`, '1\r\nx\r\n'),
+    dawdle(`${post}Transfer-Encoding: chunked\r\n\r\n1;a=`, 'x'),
+    dawdle(`${post}Transfer-Encoding: chunked\r\n\r\n0\r\nA: `, 'x'),
+    dawdle('GET /system/status HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 60000\r\n\r\n', 'x'),
+  ]);
+  for (const { said, at } of ends) {
+    assert.match(said, /HTTP\/1\.1 408 [\s\S]*"code":408/);
+    // The connections are looked at every two seconds.
+    assert.ok(at - began >= 9_900 && at - began < 20_000, `${Math.round(at - began)} ms: ${said}`);
+  }
+  assert.equal(calls.length, 1, 'only the request that was whole');
 });

@@ -10,7 +10,7 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { fault } from '#api/errors.ts';
 import type { RawAnswer } from '#api/operation.ts';
 import { type OperationName, operationNames, specOf } from '#api/operations.ts';
-import { limits, Places, refusalAtTheEdge, sendFault, sendJson } from '#http/edge.ts';
+import { endAnswer, limits, Places, refusalAtTheEdge, sendFault, sendJson } from '#http/edge.ts';
 import { errorEnvelope } from '#http/envelope.ts';
 import type { Outgoing, Pipeline } from '#http/pipeline.ts';
 import { plainAddress } from '#lib/net.ts';
@@ -249,10 +249,12 @@ async function sendRaw(
     ...headers,
   });
   if (typeof raw === 'string' || raw instanceof Uint8Array) {
-    response.end(raw);
+    endAnswer(response, raw);
     return;
   }
   response.flushHeaders();
+  // Something is written every 20 s to who goes on reading.
+  response.setTimeout(2 * limits.stalledMs);
   const stream = Readable.from(raw, { objectMode: false });
   response.once('close', () => stream.destroy());
   stream.on('error', () => response.destroy());
