@@ -28,7 +28,7 @@ const proofs: Record<CallerClass, readonly Proof[]> = {
   public: ['none'],
 };
 
-/** What the contract says, written down a second time and without the code that is under test. */
+/** The admission, written down a second time and without the code that is under test; over the same tables. */
 function expected(operation: OperationName, who: CallerClass, proof: Proof, state: NodeState): boolean {
   const rule = ruleOf(operation);
   if (!rule.who.includes(who)) return false;
@@ -140,6 +140,40 @@ describe('every route × caller class × proof × state', () => {
       assert.equal(names.has(operation), changes, operation);
     }
   });
+});
+
+/** The column "who" of the contract (§2, §4), without the table that is under test; all others are for pods, root and owner. */
+const whoInContract: Partial<Record<OperationName, string>> = {
+  'auth.session': 'owner',
+  'command.changeHost': 'owner root signer',
+  'command.install': 'owner root signer',
+  'command.reboot': 'owner root signer',
+  'command.shutdown': 'owner root signer',
+  'command.uninstall': 'owner root',
+  'events.stream': 'everyone',
+  'jobs.cancel': 'owner root signer workload',
+  'jobs.log': 'owner root',
+  'owner.release': 'root',
+  'owner.transfer': 'owner root, bound',
+  'storage.provision': 'owner root, bound',
+  'system.audit': 'owner root, no session',
+  'system.conditions': 'everyone',
+  'system.docs': 'everyone',
+  'system.interfaces': 'everyone',
+  'system.live': 'everyone',
+  'system.metrics': 'loopback owner root workload',
+  'system.openapi': 'everyone',
+  'system.ready': 'everyone',
+  'system.status': 'everyone',
+};
+
+test('who may do what is what the contract says, row by row', () => {
+  for (const operation of operationNames) {
+    const { who, boundForm, noSession } = ruleOf(operation);
+    const classes = who.length === callerClasses.length ? 'everyone' : [...who].sort().join(' ');
+    const said = `${classes}${boundForm ? ', bound' : ''}${noSession ? ', no session' : ''}`;
+    assert.equal(said, whoInContract[operation] ?? 'owner root workload', operation);
+  }
 });
 
 test('states that lock the owner out of power and logs are only those of the contract', () => {
