@@ -28,7 +28,11 @@ function policyText(operations: Readonly<Record<string, OperationSpec>>): string
   const who = Object.entries(operations).map(([name, spec]) => {
     const rule = ruleOf(name as OperationName);
     const marks = callerClasses.map((each) => (rule.who.includes(each) ? '●' : ''));
-    const more = [rule.boundForm ? 'bound form' : '', rule.noSession ? 'no session' : ''].filter(Boolean);
+    const more = [
+      rule.boundForm ? 'bound form' : '',
+      rule.noSession ? 'no session' : '',
+      rule.withoutStore ? 'without store' : '',
+    ].filter(Boolean);
     return row([
       `\`${name}\``,
       `${spec.method} ${spec.path}`,

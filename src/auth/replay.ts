@@ -5,6 +5,7 @@ import type { ParsedJws } from '#auth/jws.ts';
 import type { Clock } from '#host/clock.ts';
 import { rfc3339 } from '#host/clock.ts';
 import type { Fault } from '#lib/fault.ts';
+import { ruleOf } from '#state/policy.ts';
 import type { Database } from '#store/database.ts';
 import { type Store, StoreUnavailable } from '#store/store.ts';
 
@@ -14,8 +15,6 @@ export const skewAllowed = 20 * 60_000;
 export const longestLife = 10 * 60_000;
 
 const day = 24 * 60 * 60_000;
-/** A full disk must not keep a machine from being restarted; a mark in memory guards these until it can be written. */
-const withoutDisk: readonly OperationName[] = ['command.reboot', 'command.shutdown'];
 
 export interface ReplayOptions {
   readonly store: Store;
@@ -61,7 +60,8 @@ export class ReplayGuard {
     this.#refuseAfterLoss(jws);
     if (!isOwner) this.#refuseWhenFull();
     const insert = (db: Database) => this.#insert(db, jws);
-    const mayStayInMemory = specOf(operation).method === 'GET' || withoutDisk.includes(operation);
+    // A mark in memory guards these until it can be written.
+    const mayStayInMemory = specOf(operation).method === 'GET' || ruleOf(operation).withoutStore === true;
     try {
       this.#store.commit(insert);
     } catch (error) {

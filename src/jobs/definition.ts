@@ -45,8 +45,6 @@ export interface JobDefinition<I = never> {
   readonly operation: OperationName;
   /** Running jobs of these operations are cancelled first, and waited for. */
   readonly takesOver?: readonly OperationName[];
-  /** May run although the store cannot remember it (power only: a full disk must not keep a machine from rebooting). */
-  readonly withoutStore?: true;
   /** Read-only: what stands in the way. A false one refuses the job, with its reason. */
   preconditions(input: I): Promise<readonly Check[]> | readonly Check[];
   phases(input: I): readonly Phase<I>[];

@@ -229,7 +229,7 @@ export class JobRunner implements Jobs {
       finishedAt: null,
       shownPercent: null,
     };
-    this.#options.journal.insert(toRow(job), definition.withoutStore !== true);
+    this.#options.journal.insert(toRow(job), ruleOf(job.operation).withoutStore !== true);
     return job;
   }
 

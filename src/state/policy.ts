@@ -17,6 +17,11 @@ export interface Rule {
   readonly boundForm?: true;
   /** A session token is not enough, although this only reads. */
   readonly noSession?: true;
+  /**
+   * Is done although the store can remember nothing of it: a full disk must not keep a machine from being restarted. So what
+   * the store says of it may be older than what was done, and the next start begins nothing of it.
+   */
+  readonly withoutStore?: true;
 }
 
 const everyone = ['root', 'owner', 'signer', 'workload', 'peer', 'loopback', 'public'] as const;
@@ -36,8 +41,8 @@ export const policy = {
   'command.mountNfs': { who: workloads, when: 'mountNetwork', lane: 'storage' },
   'command.mountSamba': { who: workloads, when: 'mountNetwork', lane: 'storage' },
   'command.mountSambaV2': { who: workloads, when: 'mountNetwork', lane: 'storage' },
-  'command.reboot': { who: ownersOrFirst, when: 'reboot', lane: 'power' },
-  'command.shutdown': { who: ownersOrFirst, when: 'shutdown', lane: 'power' },
+  'command.reboot': { who: ownersOrFirst, when: 'reboot', lane: 'power', withoutStore: true },
+  'command.shutdown': { who: ownersOrFirst, when: 'shutdown', lane: 'power', withoutStore: true },
   'command.umountNfs': { who: workloads, when: 'umountNetwork', lane: 'storage' },
   'command.umountNfsIncluster': { who: workloads, when: 'umountNetwork', lane: 'storage' },
   'command.umountSamba': { who: workloads, when: 'umountNetwork', lane: 'storage' },

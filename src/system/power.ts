@@ -61,7 +61,6 @@ export function shutdownDefinition(options: PowerOptions): JobDefinition<PowerIn
 function definition(options: PowerOptions, way: Way): JobDefinition<PowerInput> {
   return {
     operation: way.operation,
-    withoutStore: true,
     preconditions: () => [
       {
         name: 'sandbox',
