@@ -321,3 +321,32 @@ test('a journal that comes back while the daemon stops starts nothing', async ()
   assert.match(runner.get(id)?.state ?? '', /queued|running/);
   store.close();
 });
+
+test('the last of a burst of progress is shown within the second, not when the next one comes', async () => {
+  const clock = new FakeClock();
+  const shown: string[] = [];
+  const over = Promise.withResolvers<void>();
+  const install = definition('command.install', [
+    phase('act', async ({ progress }) => {
+      for (const [at, what] of ['first', 'second', 'third'].entries()) progress(10 * (at + 1), what);
+      await over.promise;
+    }),
+  ]);
+  const { runner } = setUp([install], undefined, {
+    clock,
+    onChange: (job, what) =>
+      what === 'progress' && shown.push(`${job.shownPercent} ${job.phases[0]?.message}`),
+  });
+  const id = await runner.start(install, { input: {}, caller });
+  await clock.advance(0);
+  assert.deepEqual(shown, ['10 first']);
+  assert.equal(runner.get(id)?.percent, 30, 'who asks sees it at once');
+  await clock.advance(999);
+  assert.deepEqual(shown, ['10 first']);
+  await clock.advance(1);
+  assert.deepEqual(shown, ['10 first', '30 third']);
+  over.resolve();
+  await runner.ended(id);
+  await clock.advance(5_000);
+  assert.deepEqual(shown, ['10 first', '30 third'], 'nothing comes behind the end');
+});

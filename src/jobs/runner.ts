@@ -7,6 +7,8 @@ import type { Clock } from '#host/clock.ts';
 import type { Jobs, StartOptions } from '#jobs/definition.ts';
 import { type JobDefinition, type Phase, type PhaseContext, Stopping } from '#jobs/definition.ts';
 import { Cancelled, Interrupted, jobErrorOf } from '#jobs/outcome.ts';
+import { Pace } from '#jobs/pace.ts';
+import { canTakeOver, planOf } from '#jobs/plan.ts';
 import {
   fromRow,
   isCancellable,
@@ -58,12 +60,13 @@ export class JobRunner implements Jobs {
   readonly #options: JobRunnerOptions;
   readonly #definitions: ReadonlyMap<string, JobDefinition<never>>;
   readonly #active = new Map<string, Active>();
-  readonly #lastShown = new Map<string, number>();
+  readonly #pace: Pace;
   readonly #door = new Mutex();
   #stopping = false;
 
   constructor(options: JobRunnerOptions) {
     this.#options = options;
+    this.#pace = new Pace(options.clock, progressEveryMs);
     this.#definitions = new Map(options.definitions.map((definition) => [definition.operation, definition]));
   }
 
@@ -83,30 +86,13 @@ export class JobRunner implements Jobs {
   }
 
   /** What `start` would do, without doing it. */
-  async plan<I>(definition: JobDefinition<I>, input: I): Promise<DryRun> {
-    const preconditions = (await definition.preconditions(input)).map(({ name, ok, reason }) => ({
-      name,
-      ok,
-      reason,
-    }));
+  plan<I>(definition: JobDefinition<I>, input: I): Promise<DryRun> {
     const busy = this.#inLane(ruleOf(definition.operation).lane ?? 'cluster');
-    const free = busy.every((active) => canTakeOver(definition, active.job));
-    preconditions.push({
-      name: 'lane',
-      ok: free,
-      reason: free
-        ? 'nothing stands in the way'
-        : `${busy[0]?.job.operation} is running (job ${busy[0]?.job.id})`,
-    });
-    const stops = busy
-      .filter((active) => canTakeOver(definition, active.job))
-      .map(({ job }) => ({
-        name: 'take-over',
-        does: `stop ${job.operation} (job ${job.id})`,
-        reversible: false,
-      }));
-    const steps = definition.phases(input).map(({ name, does, reversible }) => ({ name, does, reversible }));
-    return { allowed: preconditions.every((each) => each.ok), preconditions, steps: [...stops, ...steps] };
+    return planOf(
+      definition,
+      input,
+      busy.map(({ job }) => job),
+    );
   }
 
   get(id: string): Job | undefined {
@@ -244,7 +230,7 @@ export class JobRunner implements Jobs {
     this.#options.onChange(job, 'state');
     active.ended = this.#run(active, definition, clearTheWay).finally(() => {
       this.#active.delete(job.id);
-      this.#lastShown.delete(job.id);
+      this.#pace.forget(job.id);
     });
   }
 
@@ -344,7 +330,10 @@ export class JobRunner implements Jobs {
       progress: (percent, message) => {
         if (percent !== null) record.percent = Math.max(record.percent ?? 0, Math.min(100, percent));
         record.message = message;
-        this.#show(job, 'progress');
+        this.#measure(job); // who asks for the job itself sees it at once
+        this.#pace
+          .show(job.id, () => this.#show(job, 'progress'))
+          .catch((error: unknown) => this.#options.onInternal(job.id, error));
       },
     };
   }
@@ -362,15 +351,14 @@ export class JobRunner implements Jobs {
     this.#show(job, 'state');
   }
 
-  /** Makes a change visible: in the journal, and to those who watch; progress at most once a second. */
-  #show(job: JobRecord, what: 'state' | 'progress'): void {
+  #measure(job: JobRecord): void {
     const total = job.state === 'succeeded' ? 100 : totalPercent(job.phases);
     if (total !== null) job.shownPercent = Math.max(job.shownPercent ?? 0, total);
-    const now = this.#options.clock.monotonic();
-    if (what === 'progress') {
-      if (now - (this.#lastShown.get(job.id) ?? Number.NEGATIVE_INFINITY) < progressEveryMs) return;
-      this.#lastShown.set(job.id, now);
-    }
+  }
+
+  /** Makes a change visible: in the journal, and to those who watch. */
+  #show(job: JobRecord, what: 'state' | 'progress'): void {
+    this.#measure(job);
     this.#write(job);
     this.#options.onChange(job, what);
   }
@@ -393,8 +381,4 @@ async function resumePhase<I>(phase: Phase<I>, context: PhaseContext<I>): Promis
   if (phase.afterCrash === 'repeat') await phase.run(context);
   else if (phase.afterCrash === 'resume' && phase.resume !== undefined) await phase.resume(context);
   else throw new Interrupted(`The daemon ended during ${phase.name}, which cannot be taken up again.`);
-}
-
-function canTakeOver<I>(definition: JobDefinition<I>, job: JobRecord): boolean {
-  return definition.takesOver?.includes(job.operation) ?? false;
 }
