@@ -32,6 +32,7 @@ export interface Phase<I> {
    */
   readonly afterCrash: 'repeat' | 'resume' | 'fail';
   run(context: PhaseContext<I>): Promise<void>;
+  /** When the job had been cancelled before the crash, the signal is aborted already: it ends what runs and begins nothing. */
   resume?(context: PhaseContext<I>): Promise<void>;
 }
 

@@ -15,10 +15,12 @@ import {
   type JobRecord,
   newId,
   newPhase,
+  type PhaseRecord,
   toRow,
   totalPercent,
   toWire,
 } from '#jobs/record.ts';
+import { lostReason, resumePhase } from '#jobs/resume.ts';
 import type { Fault } from '#lib/fault.ts';
 import { Mutex } from '#lib/mutex.ts';
 import { ruleOf } from '#state/policy.ts';
@@ -46,6 +48,8 @@ interface Active {
 }
 
 const progressEveryMs = 1000;
+/** In the checkpoint of a job: who has cancelled it. */
+const cancelledBy = 'cancelledBy';
 
 /**
  * Runs long work.
@@ -73,10 +77,9 @@ export class JobRunner implements Jobs {
   /** Checks, journals and starts a job; returns its id. Throws the refusal. */
   start<I>(definition: JobDefinition<I>, { input, caller }: StartOptions<I>): Promise<string> {
     return this.#door.run(async () => {
-      if (this.#stopping)
-        throw fault('conflict', 'The daemon is stopping; ask again in a moment.', { retryAfter: 5 });
+      this.#inTheWay(definition); // who is refused for another job hears which, whatever else is amiss
       await this.#refuseUnmet(definition, input);
-      const inTheWay = this.#blocking(definition);
+      const inTheWay = this.#inTheWay(definition);
       const job = this.#journalled(definition, input, caller);
       this.#launch(job, definition, async () => {
         for (const other of inTheWay) await this.#takeOver(other, definition.operation);
@@ -131,6 +134,8 @@ export class JobRunner implements Jobs {
         jobId: id,
       });
     }
+    active.job.checkpoint = { ...active.job.checkpoint, [cancelledBy]: by };
+    this.#write(active.job); // should the daemon end before the job has, the next start ends it
     active.controller.abort(new Cancelled(by));
     return toWire(active.job);
   }
@@ -147,16 +152,17 @@ export class JobRunner implements Jobs {
       const job = fromRow(row);
       if (this.#active.has(job.id)) continue;
       const definition = this.#definitions.get(job.operation);
-      if (definition === undefined) {
-        this.#settle(job, 'interrupted', {
-          code: 'internal',
-          message: 'This beosd does not know the operation.',
-        });
-      } else {
-        const before = this.#inLane(job.lane);
-        this.#launch(job, definition, () => this.#comeAfter(before, definition));
-      }
+      const lost = lostReason(job, definition);
+      if (definition === undefined || lost !== undefined) this.#settle(job, 'interrupted', lost);
+      else this.#takeUp(job, definition);
     }
+  }
+
+  #takeUp<I>(job: JobRecord, definition: JobDefinition<I>): void {
+    const before = this.#inLane(job.lane);
+    const active = this.#launch(job, definition, () => this.#comeAfter(before, definition));
+    const by = job.checkpoint[cancelledBy];
+    if (typeof by === 'string') active.controller.abort(new Cancelled(by));
   }
 
   /** What is open in the lane already ends first: a crash may have come while one job was taking another one over. */
@@ -181,8 +187,10 @@ export class JobRunner implements Jobs {
     if (unmet !== undefined) throw fault(unmet.code ?? 'impossible', unmet.reason);
   }
 
-  /** What runs in the lane and is taken over; throws when something there is not. */
-  #blocking<I>(definition: JobDefinition<I>): Active[] {
+  /** What runs in the lane and is taken over; throws when something there is not, and when the daemon stops. */
+  #inTheWay<I>(definition: JobDefinition<I>): Active[] {
+    if (this.#stopping)
+      throw fault('conflict', 'The daemon is stopping; ask again in a moment.', { retryAfter: 5 });
     const busy = this.#inLane(ruleOf(definition.operation).lane ?? 'cluster');
     for (const { job } of busy) {
       if (canTakeOver(definition, job)) continue;
@@ -219,7 +227,7 @@ export class JobRunner implements Jobs {
     return job;
   }
 
-  #launch<I>(job: JobRecord, definition: JobDefinition<I>, clearTheWay: () => Promise<void>): void {
+  #launch<I>(job: JobRecord, definition: JobDefinition<I>, clearTheWay: () => Promise<void>): Active {
     const active: Active = {
       job,
       controller: new AbortController(),
@@ -232,6 +240,7 @@ export class JobRunner implements Jobs {
       this.#active.delete(job.id);
       this.#pace.forget(job.id);
     });
+    return active;
   }
 
   async #run<I>(
@@ -264,8 +273,8 @@ export class JobRunner implements Jobs {
 
   /** The world may have changed while the job waited: it is admitted again, now that the lane is its own. */
   #takeLane<I>(job: JobRecord, definition: JobDefinition<I>, signal: AbortSignal): void {
-    signal.throwIfAborted();
     if (job.startedAt !== null) return; // resumed: it held the lane before
+    signal.throwIfAborted();
     const refused = this.#options.admit(job.operation, job.caller);
     // What the job itself takes over has just changed the state; its own start was admitted at the door.
     if (refused !== undefined && definition.takesOver === undefined) throw refused;
@@ -279,22 +288,20 @@ export class JobRunner implements Jobs {
     const { job } = active;
     for (const phase of definition.phases(job.input as I)) {
       const record = job.phases.find((each) => each.name === phase.name);
-      if (record === undefined || record.state === 'succeeded' || record.state === 'skipped') continue;
-      active.controller.signal.throwIfAborted();
-      await this.#runPhase(active, phase);
+      if (record === undefined) throw new Interrupted(`This beosd does not know how far ${phase.name} came.`);
+      if (record.state === 'succeeded' || record.state === 'skipped') continue;
+      // What a crash has cut off is entered even when it is cancelled: only the phase can end what it has begun.
+      const { signal } = active.controller;
+      if (record.state !== 'running' || !(signal.reason instanceof Cancelled)) signal.throwIfAborted();
+      await this.#runPhase(active, phase, record);
     }
   }
 
-  async #runPhase<I>(active: Active, phase: Phase<I>): Promise<void> {
+  async #runPhase<I>(active: Active, phase: Phase<I>, record: PhaseRecord): Promise<void> {
     const { job, controller } = active;
-    const record = job.phases.find((each) => each.name === phase.name) ?? newPhase(phase);
     const crashed = record.state === 'running';
     const context = this.#context<I>(job, record, controller.signal);
-    if (!crashed) {
-      record.state = 'running';
-      record.startedAt = this.#options.clock.now();
-      this.#write(job);
-    }
+    if (!crashed) this.#begin(job, phase, record);
     this.#show(job, 'state');
     active.atWork.resolve();
     try {
@@ -315,7 +322,22 @@ export class JobRunner implements Jobs {
     this.#show(job, 'state');
   }
 
-  #context<I>(job: JobRecord, record: JobRecord['phases'][number], signal: AbortSignal): PhaseContext<I> {
+  /** What can neither be undone nor repeated is not begun unless a start after a power cut would know of it. */
+  #begin<I>(job: JobRecord, phase: Phase<I>, record: PhaseRecord): void {
+    const { reversible, afterCrash } = phase;
+    const mustLast = !reversible && afterCrash !== 'repeat' && ruleOf(job.operation).withoutStore !== true;
+    record.state = 'running';
+    record.startedAt = this.#options.clock.now();
+    try {
+      this.#options.journal.update(toRow(job), mustLast);
+    } catch (error) {
+      record.state = 'pending';
+      record.startedAt = null;
+      throw error;
+    }
+  }
+
+  #context<I>(job: JobRecord, record: PhaseRecord, signal: AbortSignal): PhaseContext<I> {
     return {
       jobId: job.id,
       input: job.input as I,
@@ -364,21 +386,15 @@ export class JobRunner implements Jobs {
   }
 
   /**
-   * Durable wherever the disk allows it. A job that has begun goes on when the disk fails under it: what must not
+   * Durable wherever the disk allows it. A phase that has begun goes on when the disk fails under it: what must not
    * happen twice is guarded where it happens (the claim of a long process, the boot identity of a reboot).
    */
   #write(job: JobRecord): void {
-    this.#options.journal.update(toRow(job));
+    this.#options.journal.update(toRow(job), false);
   }
 
   #fromJournal(id: string): JobRecord | undefined {
     const row = this.#options.journal.get(id);
     return row === undefined ? undefined : fromRow(row);
   }
-}
-
-async function resumePhase<I>(phase: Phase<I>, context: PhaseContext<I>): Promise<void> {
-  if (phase.afterCrash === 'repeat') await phase.run(context);
-  else if (phase.afterCrash === 'resume' && phase.resume !== undefined) await phase.resume(context);
-  else throw new Interrupted(`The daemon ended during ${phase.name}, which cannot be taken up again.`);
 }

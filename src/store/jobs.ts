@@ -53,9 +53,13 @@ export class JobJournal {
     });
   }
 
-  /** Also of a job that a store without its disk has forgotten: when that is back, it would be open there for ever. */
-  update(job: JobRow): void {
-    this.#store.write((db) =>
+  /**
+   * Also of a job that a store without its disk has forgotten: when that is back, it would be open there for ever. `durable`:
+   * durable or it throws {@link StoreUnavailable}.
+   */
+  update(job: JobRow, durable: boolean): void {
+    const put = durable ? this.#store.commit.bind(this.#store) : this.#store.write.bind(this.#store);
+    put((db) =>
       db.run(
         `INSERT INTO jobs (id, operation, lane, state, phase, percent, phases, input, checkpoint, error, caller,
                            created_at, started_at, finished_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, renameSync as renameTo, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 import { AuditLog } from '#store/audit.ts';
 import { Store, StoreUnavailable } from '#store/store.ts';
+import { keptLocked } from '../../tests/support/job-runner.ts';
 
 const folder = () => mkdtempSync(join(tmpdir(), 'beosd-store-'));
 const set = (store: Store, key: string, value: string) =>
@@ -13,19 +13,12 @@ const set = (store: Store, key: string, value: string) =>
 const get = (store: Store, key: string) =>
   store.read((db) => db.get('SELECT value FROM kv WHERE key = ?', key)?.['value']);
 
-/** Another process that keeps the database to itself. */
-function locked(dir: string): Disposable {
-  const other = new DatabaseSync(join(dir, 'beosd.db'));
-  other.exec('BEGIN IMMEDIATE');
-  return { [Symbol.dispose]: () => other.close() };
-}
-
 test('a store that another process keeps locked is a disk in trouble: it works on in memory, and soon', () => {
   const dir = folder();
   const store = new Store(dir, Date.now);
   set(store, 'a', '1');
   {
-    using _lock = locked(dir);
+    using _lock = keptLocked(dir);
     const began = performance.now();
     assert.throws(() => store.commit((db) => db.exec('SELECT 1')), StoreUnavailable);
     set(store, 'b', '2');
@@ -43,7 +36,7 @@ test('what was removed while the store was in memory stays removed', () => {
   const store = new Store(dir, Date.now);
   set(store, 'session', 'of the owner before');
   {
-    using _lock = locked(dir);
+    using _lock = keptLocked(dir);
     store.write((db) => db.run("DELETE FROM kv WHERE key = 'session'"));
   }
   assert.equal(store.recover(), true);
