@@ -92,20 +92,20 @@ export class SystemLongRun implements LongRun {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     if (this.find(spec.id).kind !== 'none') return;
     const { launcher, claimMs } = this.#options;
-    await launcher.launch(spec, [
-      '/bin/sh',
-      '-c',
-      runnerScript,
-      'beosd-run',
-      dir,
-      spec.logFile,
-      launcher.name,
-      ...spec.argv,
-    ]);
-    const claimed = await this.#until(spec.id, claimMs, () => this.find(spec.id).kind !== 'none');
+    const runner = ['/bin/sh', '-c', runnerScript, 'beosd-run', dir, spec.logFile, launcher.name];
+    let failure: unknown;
+    try {
+      await launcher.launch(spec, [...runner, ...spec.argv]);
+    } catch (error) {
+      failure = error; // the answer may have been lost, or be late, and the runner on its way all the same
+    }
+    const patience = failure === undefined ? claimMs : 0;
+    const claimed = await this.#until(spec.id, patience, () => this.find(spec.id).kind !== 'none');
     if (!claimed && this.#abandon(dir)) {
-      rmSync(dir, { recursive: true, force: true });
-      throw new Error(`${spec.argv[0]} was not started: its runner gave no sign within ${claimMs} ms`);
+      launcher.cleanUp(spec.id);
+      rmSync(dir, { recursive: true, force: true }); // who comes now finds no place to claim, and goes
+      const silent = `${spec.argv[0]} was not started: its runner gave no sign within ${claimMs} ms`;
+      throw failure ?? new Error(silent);
     }
     launcher.cleanUp(spec.id); // the runner has its environment by now
   }
@@ -219,7 +219,7 @@ export class SystemLongRun implements LongRun {
       const stop = signal ? AbortSignal.any([signal, round.signal]) : round.signal;
       const watching = this.#watch(files, this.#dir(id), () => round.abort());
       try {
-        if (done()) return true; // after the watch stands: nothing falls between
+        if (isSure(done)) return true; // after the watch stands: nothing falls between
         const left = deadline - clock.monotonic();
         if (left <= 0 || signal?.aborted) return false;
         await clock.sleep(Math.min(checkMs, left), stop).catch(() => undefined);
@@ -235,5 +235,14 @@ export class SystemLongRun implements LongRun {
     } catch {
       return undefined; // no watch left, or no folder: the look every few seconds remains
     }
+  }
+}
+
+/** What cannot be read just now (no descriptor left, a disk that hesitates) is not known, and is looked at again. */
+function isSure(done: () => boolean): boolean {
+  try {
+    return done();
+  } catch {
+    return false;
   }
 }
