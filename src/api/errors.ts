@@ -192,8 +192,8 @@ export const errorCatalogue = {
   },
   installer_unavailable: {
     status: 503,
-    meaning: 'The node installer is missing or cannot be executed.',
-    remedy: 'Install the program that the message names.',
+    meaning: 'The node installer is missing or could not be started.',
+    remedy: 'Install the program that the message names, or mend what it says kept it from starting.',
   },
   installer_failed: {
     status: 503,

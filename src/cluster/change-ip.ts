@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { foreignCheck, programChecks } from '#cluster/install.ts';
+import { foreignCheck, idleCheck, programChecks } from '#cluster/install.ts';
 import { installerPhase } from '#cluster/installer-phase.ts';
 import type { InstallerOptions } from '#cluster/ports.ts';
 import type { JobDefinition, Phase } from '#jobs/definition.ts';
@@ -25,6 +25,7 @@ export function changeIpDefinition(options: ChangeIpOptions): JobDefinition<Chan
     operation: 'command.changeHost',
     preconditions: () => [
       ...programChecks(options),
+      idleCheck(options),
       ...[options.profile.install, options.profile.uninstall, options.profile.changeIp].map(({ pidFile }) =>
         foreignCheck(options, pidFile),
       ),

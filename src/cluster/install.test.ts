@@ -6,7 +6,11 @@ import { installDefinition } from '#cluster/install.ts';
 import type { InstallerOptions } from '#cluster/ports.ts';
 import { uninstallDefinition } from '#cluster/uninstall.ts';
 import { startOf } from '#host/boot.ts';
+import { Files } from '#host/files.ts';
+import { SystemLongRun } from '#host/longrun.ts';
+import { DetachedLauncher } from '#host/longrun-detached.ts';
 import { type Checkpoint, Stopping } from '#jobs/definition.ts';
+import { isFault } from '#lib/fault.ts';
 import { known, unknown } from '#lib/observed.ts';
 import { type InstallerBench, installerBench, runPhases } from '../../tests/support/installer-bench.ts';
 
@@ -196,6 +200,65 @@ test('a daemon that stops leaves the installer alone and finds its true result l
     );
     assert.equal(bench.left('starts').length, 1, `run ${at}`);
   }
+});
+
+test('an installer that has filled the disk ends as it ends: its result does not hang on what others are told', async () => {
+  class FullDisk extends Files {
+    override replace(): void {
+      throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
+    }
+    override remove(path: string): void {
+      if (path.includes('base')) throw Object.assign(new Error('read-only'), { code: 'EROFS' });
+      super.remove(path);
+    }
+  }
+  const bench = installerBench('beos', { files: new FullDisk() });
+  const definition = installDefinition(bench.options);
+  const { outcome, error } = await runPhases(definition, inputFor(bench));
+  assert.equal(outcome, 'succeeded', messageIn(error));
+  assert.equal(bench.left('starts').length, 1);
+});
+
+test('an installer that cannot be started is named with the reason, and is no fault of ours', async () => {
+  const bench = installerBench();
+  const launcher = new DetachedLauncher();
+  launcher.launch = () => Promise.reject(new Error('no message bus at unix:path=/x'));
+  const { files, clock } = bench.options;
+  const longRun = new SystemLongRun({ runsDir: join(bench.dir, 'runs'), launcher, files, clock });
+  const definition = installDefinition({ ...bench.options, longRun });
+  const { outcome, error } = await runPhases(definition, inputFor(bench));
+  assert.equal(outcome, 'failed');
+  assert.ok(isFault(error) && error.code === 'installer_unavailable', messageIn(error));
+  assert.match(error.message, /node-cli could not be started: no message bus/);
+});
+
+test('a run that goes on without its job stands in the way of an installation, and an uninstall stops it first', async () => {
+  const bench = installerBench();
+  bench.mode('hang');
+  const logs = join(bench.baseDir, 'versions/v1.12.1/logs');
+  mkdirSync(logs, { recursive: true });
+  const { longRun, program } = bench.options;
+  const spec = { env: { PATH: '/usr/bin:/bin' }, cwd: join(logs, '..'), logFile: join(logs, 'install.log') };
+  await longRun.start({ ...spec, id: 'lost', argv: [program, 'install', '--base-dir', bench.baseDir] });
+  const state = longRun.find('lost');
+  assert.ok(state.kind === 'running');
+  writeFileSync(join(bench.baseDir, 'installing.pid'), `${state.pid}\n`);
+  const unmet = (await installDefinition(bench.options).preconditions(input)).filter(({ ok }) => !ok);
+  assert.deepEqual(
+    unmet.map(({ name, code }) => [name, code]),
+    [['no-run', 'conflict']],
+  );
+  assert.match(unmet[0]?.reason ?? '', new RegExp(`process ${state.pid}`));
+  const definition = uninstallDefinition(bench.options);
+  assert.ok((await definition.preconditions({})).every(({ ok }) => ok));
+  let stillThere = 0;
+  const onProgress = () => {
+    if (longRun.find('lost').kind === 'running') stillThere++;
+  };
+  const { outcome, error } = await runPhases(definition, {}, { onProgress });
+  assert.equal(outcome, 'succeeded', messageIn(error));
+  assert.equal(stillThere, 0, 'it has ended before the uninstall begins');
+  assert.match(bench.left('starts').at(-1) ?? '', /^\d+ uninstall/);
 });
 
 test('uninstall runs the installer, checks the mark, and lets go of the owner', async () => {

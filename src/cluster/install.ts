@@ -115,6 +115,7 @@ export function installChecks(options: InstallerOptions): Check[] {
       'nothing is installed',
       `${mark} says that the node is installed`,
     ),
+    idleCheck(options),
     ...[profile.install, profile.uninstall].map(({ pidFile }) => foreignCheck(options, pidFile)),
     clockCheck(options),
     writableCheck(options),
@@ -137,6 +138,19 @@ export function programChecks({ program, disk, sandboxed }: InstallerOptions): C
     { ...allowed, code: 'sandbox' },
     { ...found, code: 'installer_unavailable' },
   ];
+}
+
+/**
+ * No run of ours goes on, whoever began it. The lane is asked for jobs; a run outlives its job when the journal was lost,
+ * or when nothing could end it.
+ */
+export function idleCheck({ longRun }: Pick<InstallerOptions, 'longRun'>): Check {
+  const running = longRun.ids().flatMap((id) => {
+    const state = longRun.find(id);
+    return state.kind === 'running' ? [state.pid] : [];
+  });
+  const reason = `an earlier run of the installer goes on (process ${running.join(', ')}); an uninstall stops it`;
+  return { ...check('no-run', running.length === 0, 'no run of ours goes on', reason), code: 'conflict' };
 }
 
 /** Nobody else, a person at the console say, runs the installer. */

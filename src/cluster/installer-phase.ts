@@ -9,6 +9,8 @@ export interface InstallerStep {
   readonly command: InstallerCommand;
   /** What the command does to the node, for people. */
   readonly effect: string;
+  /** Done before the command starts; safe to repeat. */
+  readonly first?: (jobId: string) => Promise<void>;
 }
 
 /**
@@ -17,11 +19,12 @@ export interface InstallerStep {
  */
 export function installerPhase<Input>(
   options: InstallerOptions,
-  { name, command, effect }: InstallerStep,
+  { name, command, effect, first }: InstallerStep,
 ): Phase<Input> {
-  const run = (context: PhaseContext<Input>) => {
+  const run = async (context: PhaseContext<Input>) => {
     options.files.makeDir(join(versionFolder(options), 'logs'));
-    return runInstaller(options, context, {
+    await first?.(context.jobId);
+    await runInstaller(options, context, {
       command,
       values: nodeValues(options),
       redact: (text) => text,

@@ -3,10 +3,10 @@ import { type ErrorCode, fault } from '#api/errors.ts';
 import { Follower } from '#cluster/follow.ts';
 import type { InstallerCommand } from '#cluster/installer-profile.ts';
 import type { InstallerOptions } from '#cluster/ports.ts';
-import type { RunEnd } from '#host/longrun.ts';
+import type { LongRunSpec, RunEnd } from '#host/longrun.ts';
 import { anchorAtEnd, type TailAnchor } from '#host/tail.ts';
 import { type PhaseContext, Stopping } from '#jobs/definition.ts';
-import type { Fault } from '#lib/fault.ts';
+import { type Fault, messageOf } from '#lib/fault.ts';
 
 export interface InstallerRun {
   readonly command: InstallerCommand;
@@ -66,7 +66,7 @@ export async function runInstaller(
   try {
     const end = await carryOn();
     follower.look();
-    options.files.remove(progressFile);
+    tell(() => options.files.remove(progressFile));
     const failure = failureOf(options, end, follower);
     if (failure) throw failure;
   } catch (error) {
@@ -75,7 +75,9 @@ export async function runInstaller(
     throw signal.reason;
   } finally {
     // Who still runs, because we stop or because nothing could end it, keeps its pid file.
-    if (options.longRun.find(jobId).kind !== 'running') options.files.remove(pidFile);
+    tell(() => {
+      if (options.longRun.find(jobId).kind !== 'running') options.files.remove(pidFile);
+    });
   }
 
   async function carryOn(): Promise<RunEnd> {
@@ -84,16 +86,23 @@ export async function runInstaller(
     if (longRun.find(jobId).kind === 'none' && begun.boot !== bootIdentity()) {
       return { kind: 'vanished', reason: 'the machine was restarted as it began' };
     }
-    await longRun.start({
+    const spec: LongRunSpec = {
       id: jobId,
       argv: [options.program, ...run.command.argv.map((each) => fill(each, run.values))],
       env: environment(options, run, progressFile),
       secretEnv: { ...passedOn(options, true), ...run.secretEnv },
       cwd,
       logFile,
+    };
+    await longRun.start(spec).catch((cause: unknown) => {
+      throw fault('installer_unavailable', `${options.program} could not be started: ${messageOf(cause)}`, {
+        cause,
+      });
     });
-    const state = longRun.find(jobId);
-    if (state.kind === 'running') files.replace(pidFile, `${state.pid}\n`);
+    tell(() => {
+      const state = longRun.find(jobId);
+      if (state.kind === 'running') files.replace(pidFile, `${state.pid}\n`);
+    });
     const over = new AbortController();
     const following = follower.run(AbortSignal.any([signal, over.signal]));
     try {
@@ -102,6 +111,15 @@ export async function runInstaller(
       over.abort();
       await following;
     }
+  }
+}
+
+/** Files by which others follow the run. It does not hang on them: an installer fills disks, and ends nonetheless as it ends. */
+function tell(act: () => void): void {
+  try {
+    act();
+  } catch {
+    // a full or a read-only disk: others do not hear of it
   }
 }
 

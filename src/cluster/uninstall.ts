@@ -4,6 +4,7 @@ import { foreignCheck, programChecks } from '#cluster/install.ts';
 import { installerPhase } from '#cluster/installer-phase.ts';
 import type { InstallerOptions } from '#cluster/ports.ts';
 import type { JobDefinition, Phase } from '#jobs/definition.ts';
+import { messageOf } from '#lib/fault.ts';
 
 export type UninstallInput = Readonly<Record<string, never>>;
 
@@ -26,7 +27,19 @@ function uninstall(options: InstallerOptions): Phase<UninstallInput> {
     name: 'uninstall',
     command: options.profile.uninstall,
     effect: 'the cluster, its data and its users are removed',
+    first: (jobId) => stopOthers(options, jobId),
   });
+}
+
+/** The take-over has ended the job that runs; a run may go on without one, see {@link idleCheck}. */
+async function stopOthers({ longRun, program }: InstallerOptions, jobId: string): Promise<void> {
+  for (const id of longRun.ids()) {
+    if (id === jobId || longRun.find(id).kind !== 'running') continue;
+    await longRun.stop(id).catch((cause: unknown) => {
+      const why = `An earlier run of ${program} could not be stopped: ${messageOf(cause)}.`;
+      throw fault('conflict', why, { cause });
+    });
+  }
 }
 
 function release(options: InstallerOptions): Phase<UninstallInput> {
