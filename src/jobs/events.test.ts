@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, unlinkSync } from 'node:fs';
+import { mkdtempSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -179,6 +179,32 @@ test('the log keeps a bounded number of events', () => {
   for (let n = 0; n < 501; n++) log.append({ type: 'job', data: {} });
   const { oldest, newest } = log.range();
   assert.ok(newest - (oldest ?? 0) <= keptEvents + 500);
+});
+
+test('a daemon that is started again and again keeps no more events than one that lives on', () => {
+  const { store, dir } = setUp();
+  store.write((db) => {
+    for (let n = 0; n < keptEvents + 50; n++) db.run("INSERT INTO events (type, data) VALUES ('job', '{}')");
+  });
+  store.close();
+  const { log } = setUp(dir);
+  const { id } = log.append({ type: 'job', data: {} });
+  assert.equal(id - (log.range().oldest ?? 0), keptEvents - 1);
+});
+
+test('a store that was set aside damaged takes no id with it: who comes back is told that something is lost', async () => {
+  const before = setUp();
+  const last = before.hub.publish('job', { n: 1 }).id;
+  before.store.close();
+  writeFileSync(join(before.dir, 'beosd.db'), 'x'.repeat(8192));
+  const { hub, readable, store } = setUp(before.dir);
+  assert.equal(store.health.durable, true);
+  const first = hub.publish('job', { n: 2 }).id;
+  await readable(first);
+  assert.ok(first > last, 'ids only grow');
+  const back = reader(hub, { lastEventId: String(last) });
+  assert.match(await back.next(), /event: reset/);
+  await back.stop();
 });
 
 test('strangers share some of the places, and one address gets fewer: root and owner always find one', async () => {

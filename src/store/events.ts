@@ -9,6 +9,7 @@ export interface EventRow {
 
 /** How many events are kept for readers that come back. */
 export const keptEvents = 10_000;
+const betweenTrims = 500;
 
 /**
  * The log of events: appended, read from an id on, trimmed from the old end. Ids only grow, also across restarts.
@@ -19,7 +20,8 @@ export const keptEvents = 10_000;
 export class EventLog {
   readonly #store: Store;
   readonly #onReadable: () => void;
-  #sinceTrim = 0;
+  /** The first event of each start trims: a daemon that never lives for long would never come to it. */
+  #sinceTrim = betweenTrims;
   /** The newest event that may be read. */
   #readable: number;
   /** The newest event; while it is above `#readable` a batch is on its way to the disk, and only one. */
@@ -38,7 +40,7 @@ export class EventLog {
     const id = this.#store.note((db) => {
       db.run('INSERT INTO events (type, data) VALUES (?, ?)', event.type, JSON.stringify(event.data));
       const added = Number(db.get('SELECT last_insert_rowid() AS id')?.['id']);
-      if (++this.#sinceTrim >= 500) {
+      if (++this.#sinceTrim >= betweenTrims) {
         this.#sinceTrim = 0;
         db.run('DELETE FROM events WHERE id <= ?', added - keptEvents);
       }

@@ -146,8 +146,15 @@ export class Store {
     } catch (error) {
       if (!existed || !isDamage(error)) throw error;
       this.#setAside(path, causeChain(error));
-      return openDatabase(path);
+      const empty = openDatabase(path);
+      this.#countOn(empty);
+      return empty;
     }
+  }
+
+  /** Event ids only grow: without the last one at hand, start above any that the lost store can have given out. */
+  #countOn(empty: Database): void {
+    empty.run("INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)", this.#now() * 1000);
   }
 
   /** A damaged store is kept for whoever mends it; we go on with an empty one. */
@@ -166,8 +173,7 @@ export class Store {
       this.#health = { ...this.#health, durable: false, reason };
       return db;
     }
-    // Event ids only grow: without the last one at hand, start above any that the disk can hold.
-    db.run("INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)", this.#now() * 1000);
+    this.#countOn(db);
     this.#health = { ...this.#health, durable: false, reason, historyLostAt };
     return db;
   }
