@@ -44,6 +44,9 @@ test('a bad value is refused with its name, itself, and what is allowed', () => 
     [[], {}, '{"hostNmes": []}', /hostNmes/],
     [[], {}, '{', /not JSON/],
     [['--frobnicate'], {}, undefined, /frobnicate/],
+    [['--system', '--listen', 'node.local'], {}, undefined, /"node\.local".*addresses/],
+    [['--system'], { BEOSD_LISTEN: '0.0.0.0,10.0.0' }, undefined, /"10\.0\.0".*addresses/],
+    [['--data-dir', ''], {}, undefined, /--data-dir is "".*a path/],
   ];
   for (const [argv, env, file, expected] of cases) {
     assert.throws(
@@ -52,4 +55,18 @@ test('a bad value is refused with its name, itself, and what is allowed', () => 
       String(expected),
     );
   }
+});
+
+test('a folder where config.json should be is a wrong configuration, a disk that hesitates is not', () => {
+  const failing = (code: string) => () => {
+    throw Object.assign(new Error(code), { code });
+  };
+  assert.throws(
+    () => readConfig(['--check-config'], {}, '/srv', failing('EISDIR')),
+    (error) => error instanceof ConfigError && /config\.json is not a JSON file/.test(error.message),
+  );
+  assert.throws(
+    () => readConfig(['--check-config'], {}, '/srv', failing('EIO')),
+    (error) => !(error instanceof ConfigError),
+  );
 });

@@ -1,8 +1,10 @@
+import { isIP } from 'node:net';
 import { isAbsolute, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Static, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { type ProfileName, profileNames } from '#daemon/profiles.ts';
+import { errnoOf } from '#lib/fault.ts';
 import { isHostName, isLoopback } from '#lib/net.ts';
 
 /** What `/etc/beosd/config.json` may hold; every key is optional. */
@@ -175,6 +177,7 @@ const emptyIsAbsent = (value: string | undefined) =>
   value === undefined || value === '' ? undefined : value;
 
 function absolute(name: string, value: string, cwd: string): string {
+  if (value === '') throw new ConfigError(`${name} is ""; allowed: a path`);
   if (value.includes('\0')) throw new ConfigError(`${name}: a path has no NUL character`);
   return isAbsolute(value) ? value : resolve(cwd, value);
 }
@@ -196,6 +199,9 @@ function listenOf(given: readonly string[] | undefined, sandbox: boolean): reado
       `--listen (BEOSD_LISTEN) is "${foreign}"; without --system only loopback addresses are allowed`,
     );
   }
+  const other = addresses.find((each) => isIP(each) === 0);
+  if (other !== undefined)
+    throw new ConfigError(`--listen (BEOSD_LISTEN) is "${other}"; allowed: IPv4 and IPv6 addresses`);
   return addresses;
 }
 
@@ -239,7 +245,7 @@ function gateOf(value: string | undefined): string | undefined {
 }
 
 function fileOf(path: string, readFile: (path: string) => string | undefined): FileConfig {
-  const text = readFile(path);
+  const text = textOf(path, readFile);
   if (text === undefined) return {};
   let value: unknown;
   try {
@@ -258,4 +264,14 @@ function fileOf(path: string, readFile: (path: string) => string | undefined): F
   if (badName !== undefined)
     throw new ConfigError(`${path}: hostNames has "${badName}", which is no host name`);
   return value;
+}
+
+/** A folder in its place, or gigabytes, will not be a configuration at the next start either. */
+function textOf(path: string, readFile: (path: string) => string | undefined): string | undefined {
+  try {
+    return readFile(path);
+  } catch (cause) {
+    if (errnoOf(cause) !== 'EISDIR' && !(cause instanceof RangeError)) throw cause;
+    throw new ConfigError(`${path} is not a JSON file of 1 MiB at most`, { cause });
+  }
 }

@@ -1,6 +1,7 @@
 import { callerLabel } from '#api/caller.ts';
 import { type Access, openAccess, tellOwner } from '#daemon/access.ts';
 import { AuditDoor } from '#daemon/audit-door.ts';
+import { closeMs, isOverWithin } from '#daemon/closing.ts';
 import { openCluster, podNameOf } from '#daemon/cluster.ts';
 import type { Config } from '#daemon/config.ts';
 import { imagesOfPods, lookAfter, openContainers } from '#daemon/containers.ts';
@@ -29,7 +30,7 @@ export interface Daemon {
   readonly socket: string;
   readonly observatory: Observatory;
   readonly runner: JobRunner;
-  /** Lets go of everything in reverse order; jobs go on with the next start. */
+  /** Lets go of everything in reverse order, within {@link closeMs}; jobs go on with the next start. */
   close(): Promise<void>;
 }
 
@@ -68,15 +69,20 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   cluster.start(core.stopping.signal);
   volumes.start().catch((error: unknown) => onError('storage', error));
   log.info({ version, port, sandbox: config.sandbox, profile: config.profile }, 'beosd serves');
-  const close = async () => {
-    core.stopping.abort();
-    sources.stop();
+  const letGo = async () => {
     await Promise.all([http.close(), runner.stop()]);
     containers.close();
     await volumes.close();
     await bus.close();
     core.store.close();
-    log.info({}, 'beosd has stopped');
+  };
+  const close = async () => {
+    core.stopping.abort();
+    sources.stop();
+    // A format, a mount or an installer that does not end may take minutes; all of them stand being left at any moment.
+    const isOver = await isOverWithin(closeMs, core.clock, letGo());
+    if (isOver) log.info({}, 'beosd has stopped');
+    else log.warn({}, 'beosd stops with work under way, which the next start goes on with');
   };
   return { port, socket, observatory, runner, close };
 }

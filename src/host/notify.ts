@@ -14,9 +14,13 @@ type SdNotify = (unsetEnvironment: number, state: string) => number;
  * `NOTIFY_SOCKET` is a datagram socket, which Node cannot open: libsystemd is called through node:ffi where this Node
  * has it, else systemd-notify(1) is run for each message.
  */
-export function serviceManager(env: NodeJS.ProcessEnv, exec: Exec): ServiceManager {
+export function serviceManager(
+  env: NodeJS.ProcessEnv,
+  exec: Pick<Exec, 'run'>,
+  load: () => SdNotify | undefined = loadSdNotify,
+): ServiceManager {
   if (env['NOTIFY_SOCKET'] === undefined) return { notify: async () => undefined, watchdogMs: undefined };
-  const direct = loadSdNotify();
+  const direct = load();
   const micros = Number(env['WATCHDOG_USEC']);
   const forUs = env['WATCHDOG_PID'] === undefined || env['WATCHDOG_PID'] === String(process.pid);
   return {
@@ -26,7 +30,9 @@ export function serviceManager(env: NodeJS.ProcessEnv, exec: Exec): ServiceManag
         return;
       }
       const socket = { NOTIFY_SOCKET: env['NOTIFY_SOCKET'] ?? '' };
-      await exec.run('systemd-notify', [`--pid=${process.pid}`, state], { env: socket, timeoutMs: 5000 });
+      const args = [`--pid=${process.pid}`, state];
+      // A machine so busy that it cannot start a child is no reason to end: the watchdog hears from us the next time.
+      await exec.run('systemd-notify', args, { env: socket, timeoutMs: 5000 }).catch(() => undefined);
     },
     watchdogMs: forUs && micros > 0 ? micros / 1000 : undefined,
   };
