@@ -8,8 +8,13 @@ export interface Log {
   debug(data: object, message: string): void;
 }
 
-/** JSON lines on standard error, which the journal keeps. */
+/** What waits while nobody takes it, bytes; what comes after that is left out. */
+const waitingBytes = 256 * 1024;
+
+/** JSON lines on standard error, which the journal keeps. A file there that the disk has no room for is no reason to end. */
 export function openLog(level: string): Log {
+  const destination = pino.destination({ fd: 2, sync: true, maxLength: waitingBytes });
+  destination.on('error', () => undefined);
   return pino(
     {
       level,
@@ -20,6 +25,6 @@ export function openLog(level: string): Log {
         remove: true,
       },
     },
-    pino.destination({ fd: 2, sync: true }),
+    destination,
   );
 }
