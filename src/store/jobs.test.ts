@@ -38,3 +38,19 @@ test('what a clock ahead left behind does not push out what came after it', () =
   assert.equal(journal.get('ahead-0'), undefined);
   store.close();
 });
+
+test('a failed installation is not forgotten because a thousand other jobs came after it', () => {
+  const store = new Store(mkdtempSync(join(tmpdir(), 'beosd-jobs-')), Date.now);
+  const journal = new JobJournal(store);
+  journal.insert(row('first', 1), false);
+  journal.insert(row('failed', 2), false);
+  const other = { operation: 'storage.provision', state: 'succeeded' } as const;
+  for (let n = 0; n < 1001; n++) journal.insert(row(`other-${n}`, 3 + n, other), false);
+  assert.deepEqual(
+    journal.newestOfEach().map(({ id }) => id),
+    ['failed', 'other-1000'],
+  );
+  assert.equal(journal.get('first'), undefined);
+  assert.equal(journal.list(2000, undefined).length, 1001);
+  store.close();
+});

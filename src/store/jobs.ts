@@ -20,7 +20,7 @@ export interface JobRow {
   readonly finishedAt: number | null;
 }
 
-/** Finished jobs that are kept. */
+/** Finished jobs that are kept, beside the newest of each operation: what the state is derived from does not age out. */
 const keptJobs = 1000;
 
 /**
@@ -46,8 +46,8 @@ export class JobJournal {
         ...columnsOf(job),
       );
       db.run(
-        `DELETE FROM jobs WHERE finished_at IS NOT NULL AND id NOT IN
-           (SELECT id FROM jobs ORDER BY rowid DESC LIMIT ?)`,
+        `DELETE FROM jobs WHERE finished_at IS NOT NULL AND rowid NOT IN (SELECT max(rowid) FROM jobs GROUP BY operation)
+           AND id NOT IN (SELECT id FROM jobs ORDER BY rowid DESC LIMIT ?)`,
         keptJobs,
       );
     });
