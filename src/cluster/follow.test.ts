@@ -70,3 +70,18 @@ test('the last words of a log tell nobody a secret, also one that is not of this
   follower.look();
   assert.equal(follower.lastLine, 'joining with token: [redacted]');
 });
+
+test('a log of many megabytes is read to its last words when the run has ended, and without a pause while it runs', async () => {
+  const { follower, clock, said, logFile } = bench();
+  const noise = `${'x'.repeat(1023)}\n`.repeat(9 * 1024);
+  writeFileSync(logFile, `${noise}Installing account ...\n`);
+  const over = new AbortController();
+  const running = follower.run(over.signal);
+  for (let look = 0; look < 3; look++) await clock.advance(250);
+  assert.deepEqual(said, ['null waiting for the installer', '15 Installing account ...']);
+  over.abort();
+  await running;
+  appendFileSync(logFile, `${noise}Task failed: no space left\n`);
+  await follower.finish();
+  assert.equal(follower.lastLine, 'Task failed: no space left');
+});

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { LogMark } from '#cluster/installer-profile.ts';
 import { afterLogLine, afterProgressLine, begin, describe, type Progress, plain } from '#cluster/progress.ts';
 import type { Clock } from '#host/clock.ts';
@@ -25,6 +26,8 @@ export interface FollowOptions {
 const paceMs = 250;
 /** Without an event: a stalled step says how long, and a lost event is made up for. */
 const resyncMs = 10_000;
+/** 4 GiB of a log that something still writes to are enough for its last words. */
+const mostLooks = 1024;
 
 /** Follows the log and the progress file of one run until it is told to stop. */
 export class Follower {
@@ -61,6 +64,19 @@ export class Follower {
     }
   }
 
+  /** When the run has ended: all that it has said, so that its last words are the last ones. Others get their turn in between. */
+  async finish(): Promise<void> {
+    this.look();
+    for (let looks = 1; this.#behind && looks < mostLooks; looks++) {
+      await setImmediate();
+      this.look();
+    }
+  }
+
+  get #behind(): boolean {
+    return this.#log.behind || this.#file.behind;
+  }
+
   #read(): void {
     const { clock, marks, report, redact } = this.#options;
     const now = clock.monotonic();
@@ -91,7 +107,7 @@ export class Follower {
         this.look();
         await clock.sleep(paceMs, signal).catch(() => undefined);
         wake = new AbortController();
-        if (!dirty)
+        if (!dirty && !this.#behind)
           await clock.sleep(resyncMs - paceMs, AbortSignal.any([signal, wake.signal])).catch(() => undefined);
       }
     } finally {

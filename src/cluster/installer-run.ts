@@ -65,7 +65,7 @@ export async function runInstaller(
   });
   try {
     const end = await carryOn();
-    follower.look();
+    await follower.finish();
     tell(() => options.files.remove(progressFile));
     const failure = failureOf(options, end, follower);
     if (failure) throw failure;

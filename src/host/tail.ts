@@ -36,20 +36,29 @@ export class Tail {
   readonly #path: string;
   #at: TailAnchor;
   #partial = '';
+  #behind = false;
 
   constructor(path: string, from: TailAnchor) {
     this.#path = path;
     this.#at = from;
   }
 
+  /** The last read left some of the file for the next one: it takes 4 MiB at most. */
+  get behind(): boolean {
+    return this.#behind;
+  }
+
   /** The lines that were completed since the last read, without their ends; [] also while there is no file. */
   read(): string[] {
+    this.#behind = false;
     const fd = openIfThere(this.#path);
     if (fd === undefined) return [];
     try {
       const { ino, size } = fstatSync(fd);
       if (ino !== this.#at.inode || size < this.#at.offset || this.#rewritten(fd)) this.#restart(ino);
-      const text = this.#readOn(fd, Math.min(size, this.#at.offset + readBytes), ino);
+      const end = Math.min(size, this.#at.offset + readBytes);
+      const text = this.#readOn(fd, end, ino);
+      this.#behind = end < size;
       return this.#lines(text);
     } finally {
       closeSync(fd);
