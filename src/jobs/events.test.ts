@@ -144,6 +144,23 @@ test('an id that is too old, from the future, or no id gets a reset with a snaps
   }
 });
 
+test('a reader so slow that what comes next for it was removed is told so, and goes on from a snapshot', async () => {
+  const { hub, store, readable } = setUp();
+  const one = reader(hub);
+  await one.next();
+  const first = hub.publish('job', { n: 1 }).id;
+  await readable(first);
+  assert.deepEqual(idsIn(await one.next()), [first]);
+  const missed = [2, 3, 4].map((n) => hub.publish('job', { n }).id);
+  await readable(missed.at(-1) ?? 0);
+  store.write((db) => db.run('DELETE FROM events WHERE id <= ?', missed[1] ?? 0));
+  const told = await one.next();
+  assert.match(told, new RegExp(`id: ${missed.at(-1)}\nevent: reset\ndata: .*"state":"checking"`));
+  const after = hub.publish('job', { n: 5 }).id;
+  assert.deepEqual(idsIn(await one.next()), [after]);
+  await one.stop();
+});
+
 test('the public sees the state and how far jobs are, not who asked', async () => {
   const { hub } = setUp();
   const start = hub.publish('condition', { codes: ['x'] }).id;

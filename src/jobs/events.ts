@@ -106,6 +106,12 @@ export class EventHub {
       yield greeting;
       while (!call.signal.aborted && holds()) {
         const events = this.#options.log.after(cursor, batch);
+        if ((events[0]?.id ?? cursor) > cursor + 1 && this.#isLost(cursor)) {
+          // It read so slowly that what comes next for it was removed meanwhile, or lost with the store.
+          [cursor, greeting] = this.#reset(everything);
+          yield greeting;
+          continue;
+        }
         cursor = events.at(-1)?.id ?? cursor;
         const text = (everything ? events : events.flatMap(publicView)).map(toSse).join('');
         if (text !== '') yield text;
@@ -121,13 +127,22 @@ export class EventHub {
 
   /** Where a reader starts, and the first bytes that it gets. */
   #begin(lastEventId: string | undefined, everything: boolean): [number, string] {
-    const { oldest, newest } = this.#options.log.range();
+    const { newest } = this.#options.log.range();
     if (lastEventId === undefined) return [newest, `retry: 1000\nid: ${newest}\n\n`];
     const last = /^\d{1,16}$/.test(lastEventId) ? Number(lastEventId) : Number.NaN;
-    // Too old: something between is gone. From the future: another store, or no id of ours.
-    const lost =
-      Number.isNaN(last) || last > newest || (last < newest && (oldest === undefined || last < oldest - 1));
-    if (!lost) return [last, 'retry: 1000\n\n'];
+    // From the future: another store, or no id of ours.
+    const isOurs = last <= newest;
+    return isOurs && !this.#isLost(last) ? [last, 'retry: 1000\n\n'] : this.#reset(everything);
+  }
+
+  /** Something that came after this id is not there any more. */
+  #isLost(id: number): boolean {
+    const { oldest, newest } = this.#options.log.range();
+    return id < newest && (oldest === undefined || id < oldest - 1);
+  }
+
+  #reset(everything: boolean): [number, string] {
+    const { newest } = this.#options.log.range();
     const data = {
       at: new Date(this.#options.clock.now()).toISOString(),
       ...this.#options.snapshot(everything),
