@@ -123,6 +123,32 @@ test('a store cut in half: set aside, said, and the owner is still the owner', a
   await node.ended((asRootNow.json.data as { jobId: string }).jobId);
 });
 
+test('a store cut in half while it installs: nobody begins beside the installer, and an uninstall stops it first', async () => {
+  const node = new InstallNode();
+  node.play('hang');
+  const before = await node.start();
+  const answer = await node.signedLegacy('POST', '/command/install', { username: 'alice', password: 'x' });
+  assert.equal(answer.status, 200, answer.text);
+  while (node.left('starts').length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  const installer = Number((node.left('starts')[0] ?? '').split(' ')[0]);
+  await before.kill();
+  const store = join(before.dataDir, 'beosd.db');
+  rmSync(`${store}-wal`, { force: true });
+  truncateSync(store, Math.floor(statSync(store).size / 2));
+  await using daemon = await node.start();
+  const status = await untilCondition(daemon, 'store_damaged', true);
+  assert.equal(status.terminusState, 'installing', 'its pid file names a process that lives');
+  const plan = await askAsRoot(daemon, 'POST', '/command/install?dryRun=true', { username: 'alice' });
+  assert.match(plan.text, /"no-run","ok":false,"reason":"an earlier run of the installer goes on/);
+  const uninstall = await askAsRoot(daemon, 'POST', '/command/uninstall');
+  assert.equal(uninstall.status, 200, uninstall.text);
+  node.play('success');
+  const job = await node.ended((uninstall.json.data as { jobId: string }).jobId);
+  assert.equal(job.state, 'succeeded', JSON.stringify(job));
+  assert.ok(!existsSync(`/proc/${installer}`), 'the installer has ended');
+  assert.equal(node.left('starts').length, 2);
+});
+
 test('a store that cannot be read at the start: jobs that were open in it are taken up when it can', async () => {
   const node = new InstallNode();
   node.play('success', 0.1);
