@@ -199,7 +199,7 @@ test('without a disk only power and reading go on, still once each', (t) => {
   assert.equal(store.health.durable, false);
   const fresh = start + 21 * minute;
   assert.throws(() => guard.spend(legacy(fresh), 'command.install', true), { code: 'store_unavailable' });
-  for (const operation of ['command.reboot', 'command.shutdown', 'jobs.list'] as const) {
+  for (const operation of ['command.reboot', 'command.shutdown', 'jobs.cancel', 'jobs.list'] as const) {
     const jws = legacy(fresh);
     guard.spend(jws, operation, true);
     assert.throws(() => guard.spend(jws, operation, true), { code: 'signature_reused' });

@@ -18,8 +18,8 @@ export interface Rule {
   /** A session token is not enough, although this only reads. */
   readonly noSession?: true;
   /**
-   * Is done although the store can remember nothing of it: a full disk must not keep a machine from being restarted. So what
-   * the store says of it may be older than what was done, and the next start begins nothing of it.
+   * Is done although the store can remember nothing of it: a full disk must not keep a machine from being restarted, nor that
+   * from being called back. So what the store says of it may be older than what was done, and the next start begins nothing of it.
    */
   readonly withoutStore?: true;
 }
@@ -59,7 +59,7 @@ export const policy = {
   'containerd.registries': { who: workloads },
   'containerd.setMirror': { who: workloads, when: 'changeImages' },
   'events.stream': { who: everyone },
-  'jobs.cancel': { who: ['root', 'owner', 'signer', 'workload'] },
+  'jobs.cancel': { who: ['root', 'owner', 'signer', 'workload'], withoutStore: true },
   'jobs.get': { who: workloads },
   'jobs.list': { who: workloads },
   'jobs.log': { who: owners },
