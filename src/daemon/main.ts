@@ -45,6 +45,8 @@ async function serve(config: Parameters<typeof startDaemon>[0], env: NodeJS.Proc
   const exec = new SystemExec();
   const manager = serviceManager(env, exec);
   const told = stopSignal();
+  // Nobody who listens any more, or no room for what we say, is no reason to end.
+  process.stdout.on('error', () => undefined);
   let daemon: Daemon;
   try {
     daemon = await startDaemon(config, { clock: systemClock, exec, files: new Files(config.root), log, env });

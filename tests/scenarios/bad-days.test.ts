@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
+  closeSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   renameSync,
   rmdirSync,
   rmSync,
@@ -15,7 +18,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Status } from '#api/status.ts';
-import { ask, askAsRoot, type DaemonProcess, startDaemonProcess } from '../support/daemon-process.ts';
+import { ask, askAsRoot, bundle, type DaemonProcess, startDaemonProcess } from '../support/daemon-process.ts';
 import { InstallNode } from '../support/install-node.ts';
 
 const asRoot = process.getuid?.() === 0 ? false : 'needs root to mount';
@@ -99,6 +102,28 @@ test('it also starts on a full disk', { skip: asRoot }, async () => {
   await untilCondition(daemon, 'store_unavailable', true);
   rmSync(filler);
   await untilCondition(daemon, 'store_unavailable', false);
+});
+
+test('what it says has no room, or nobody who listens: it serves on, and stops as ever', async () => {
+  for (const out of ['/dev/full', 'a pipe that is closed']) {
+    const dataDir = mkdtempSync(join(tmpdir(), 'beosd-deaf-'));
+    const full = openSync('/dev/full', 'w');
+    const args = [bundle, '--port', '0', '--data-dir', dataDir];
+    const stdout = out === '/dev/full' ? full : 'pipe';
+    const child = spawn(process.execPath, args, { stdio: ['ignore', stdout, full] });
+    closeSync(full);
+    child.stdout?.destroy();
+    const ended = once(child, 'exit');
+    const answers = () =>
+      ask(join(dataDir, 'beosd.sock'), { path: '/livez' }).then(
+        ({ status }) => status === 200,
+        () => false,
+      );
+    while (child.exitCode === null && !(await answers())) await new Promise((go) => setTimeout(go, 50));
+    assert.ok(await answers(), `${out}: ended with ${child.exitCode}`);
+    child.kill('SIGTERM');
+    assert.deepEqual(await ended, [0, null], out);
+  }
 });
 
 test('a store cut in half: set aside, said, and the owner is still the owner', async () => {

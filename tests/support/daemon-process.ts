@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const root = join(import.meta.dirname, '../..');
+/** What ./run starts. */
+export const bundle = join(root, 'dist/beosd.cjs');
 
 export interface DaemonProcess extends AsyncDisposable {
   readonly child: ChildProcess;
@@ -40,15 +42,7 @@ export interface ProcessOptions {
 export async function startDaemonProcess(options: ProcessOptions = {}): Promise<DaemonProcess> {
   const dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'beosd-process-'));
   const began = performance.now();
-  const args = [
-    ...nodeFlags(),
-    join(root, 'dist/beosd.cjs'),
-    '--port',
-    '0',
-    '--data-dir',
-    dataDir,
-    ...(options.args ?? []),
-  ];
+  const args = [...nodeFlags(), bundle, '--port', '0', '--data-dir', dataDir, ...(options.args ?? [])];
   const env = { ...process.env, NODE_COMPILE_CACHE: join(root, 'dist/.cache'), ...options.env };
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
   let log = '';
