@@ -8,7 +8,8 @@ import { ExternalIp } from '#network/external-ip.ts';
 import { HostAddress } from '#network/host-ip.ts';
 import { HostsFile } from '#network/hosts-file.ts';
 import { LinkWatcher } from '#network/links.ts';
-import type { Observatory } from '#state/observatory.ts';
+import { isAllowed } from '#state/gate.ts';
+import type { Observatory, Snapshot } from '#state/observatory.ts';
 import { ClockSync } from '#system/clock-sync.ts';
 import { DiskSpace } from '#system/disk-space.ts';
 import { InstallFiles } from '#system/install-files.ts';
@@ -157,15 +158,21 @@ function hostAddress(options: SourceOptions, hosts: () => HostsFile): HostAddres
     clock,
     resolve: () => [],
     rebind: (ip) => {
-      // An installed cluster was built for its address: it moves by change-host, not because a lease changed.
-      const { install } = observatory.current.facts;
-      if (!install.known || install.value.installed !== undefined) return;
+      if (!mayRebind(observatory.current)) return;
       hosts()
         .bind(ip)
         .catch((error: unknown) => onError('hosts file', error));
     },
     onFact: (hostIp) => observatory.update({ hostIp }),
   });
+}
+
+/**
+ * An installed cluster was built for its address: it moves by change-host, not because a lease changed. While an
+ * installer works the file is its own, as it is for everybody else who would change the address.
+ */
+export function mayRebind({ facts: { install }, state }: Pick<Snapshot, 'facts' | 'state'>): boolean {
+  return install.known && install.value.installed === undefined && isAllowed('changeHost', state);
 }
 
 function externalIp({ config, profile, clock, observatory }: SourceOptions): ExternalIp {

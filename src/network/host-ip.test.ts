@@ -94,6 +94,29 @@ test('an address that comes back is as if it had never left', async () => {
   assert.deepEqual([facts.at(-1), rebound], ['192.168.1.10', []]);
 });
 
+test('a hosts file that cannot be written is tried again after 30 s, not at once and for ever', async () => {
+  const clock = new FakeClock();
+  const said: (string | undefined)[] = [];
+  let tries = 0;
+  const host: HostAddress = new HostAddress({
+    clock,
+    resolve: () => [],
+    rebind: () => {
+      tries++;
+      if (tries < 100) host.observe(moved, bound); // whoever writes the file reads it again, also when that failed
+    },
+    onFact: (fact) => said.push(fact.known ? fact.value : undefined),
+  });
+  host.observe(seen(wired), bound);
+  host.observe(moved, bound);
+  for (const expected of [1, 2, 3]) {
+    await clock.advance(goneAfterMs);
+    host.observe(moved, bound);
+    host.observe(moved, bound);
+    assert.deepEqual([tries, said.at(-1)], [expected, '192.168.1.88']);
+  }
+});
+
 test('while no address is left the last one stands, then none, and the hosts file is not touched', async () => {
   const { clock, host, facts, rebound } = followed();
   const nothing = seen(network([link('eth0', 'ethernet', [], { carrier: false })]));

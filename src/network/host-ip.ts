@@ -95,7 +95,8 @@ export interface HostAddressOptions {
  * Follows the host address over time.
  *
  * INVARIANTS: what the hosts file says is given up only after two observations without the address that lie at least
- * {@link goneAfterMs} apart; an address that comes back in between is as if it had never left.
+ * {@link goneAfterMs} apart; an address that comes back in between is as if it had never left; a hosts file that
+ * could not be written is tried again no sooner than that.
  */
 export class HostAddress {
   readonly #options: HostAddressOptions;
@@ -144,7 +145,11 @@ export class HostAddress {
     this.#goneSince ??= clock.monotonic();
     if (first || clock.monotonic() - this.#goneSince < goneAfterMs) return this.#current ?? lost;
     if (choice.address === undefined) return undefined;
-    if (choice.gone !== undefined && isIPv4(choice.address)) rebind?.(choice.address);
+    if (choice.gone !== undefined && isIPv4(choice.address)) {
+      // Writing it makes a new observation, also when it fails: the next try waits as long as the first did.
+      this.#goneSince = clock.monotonic();
+      rebind?.(choice.address);
+    }
     return choice.address;
   }
 }
