@@ -6,7 +6,8 @@ import { known, type Observed, unknown } from '#lib/observed.ts';
 import { deriveConditions } from '#state/conditions.ts';
 import { checkingMs, deriveState, notObserved } from '#state/derive.ts';
 import type { Facts, JobFacts } from '#state/facts.ts';
-import { at, facts, job, nothingInstalled, seen } from '../../tests/support/machines.ts';
+import { initialFacts } from '#state/observatory.ts';
+import { at, clustered, facts, job, nothingInstalled, seen } from '../../tests/support/machines.ts';
 import { recordedMachines } from '../../tests/support/recorded-machines.ts';
 
 for (const machine of recordedMachines) {
@@ -28,6 +29,22 @@ test('a source that never reports does not keep the node checking for ever', () 
   const awaited = facts({ install: unknown('install-files', at, notObserved) });
   assert.equal(deriveState(awaited, [], at + checkingMs - 1).state, 'checking');
   assert.equal(deriveState(awaited, [], at + checkingMs).state, 'system-error');
+});
+
+test('a cluster that is only being connected to is awaited, whatever reason it gives, but not for ever', () => {
+  const begun = (reason: string) =>
+    clustered({}, { cluster: unknown('kubernetes', at, reason), clusterLink: 'connecting' });
+  for (const reason of [notObserved, 'not connected yet', 'reading the cluster']) {
+    assert.equal(deriveState(begun(reason), [], at + checkingMs - 1).state, 'checking', reason);
+    assert.equal(deriveState(begun(reason), [], at + checkingMs).state, 'system-error', reason);
+  }
+  const refused = { ...begun('connect ECONNREFUSED'), clusterLink: 'unreachable' } as const;
+  assert.equal(deriveState(refused, [], at + 1).state, 'system-error');
+});
+
+test('before the cluster has been looked for, an installed node is checking, not broken', () => {
+  const { cluster, clusterLink } = initialFacts(at);
+  assert.equal(deriveState(clustered({}, { cluster, clusterLink }), [], at + 1).state, 'checking');
 });
 
 test('a cancelled install that never began leaves nothing to uninstall', () => {

@@ -215,7 +215,8 @@ function silentClusterRule(context: Context): Derived | undefined {
   const { facts, now } = context;
   const { cluster } = facts;
   if (!cluster.known) {
-    if (facts.clusterLink === 'connecting' && isAwaited(cluster, now)) {
+    // Whatever the reason that it gives: a connection that is being made is no answer yet.
+    if (facts.clusterLink === 'connecting' && now - cluster.since < checkingMs) {
       return { state: 'checking', because: 'the cluster has not answered yet' };
     }
     // Nothing to wait for: an installed node has had its kubeconfig since before it was installed.

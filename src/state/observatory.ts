@@ -53,7 +53,7 @@ export function initialFacts(now: number): Facts {
     install: awaited('install-files'),
     release: awaited('install-files'),
     cluster: awaited('cluster'),
-    clusterLink: 'no-kubeconfig',
+    clusterLink: 'connecting',
     clock: awaited('clock-sync'),
     dataDir: awaited('disk-space'),
     store: { durable: true, reason: undefined, historyLostAt: undefined },

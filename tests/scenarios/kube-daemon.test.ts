@@ -9,6 +9,7 @@ import { ask } from '../support/daemon-process.ts';
 import { KubeFake } from '../support/kube-fake.ts';
 import { Helper } from '../support/kube-helper.ts';
 import { KubeWorld } from '../support/kube-world.ts';
+import { SseReader } from '../support/sse.ts';
 
 const names = profiles.beos.kube;
 const withinMs = 5000;
@@ -59,6 +60,15 @@ describe('the whole daemon with a cluster', () => {
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }
+
+  test('a daemon that starts beside a cluster that is well never says that something is broken', async () => {
+    const reader = new SseReader(join(dir, 'data/beosd.sock'), 0);
+    await reader.until(({ data }) => data['state'] === 'invalid-ip-address');
+    reader.cut();
+    const states = reader.events.flatMap(({ event, data }) => (event === 'state' ? [data['state']] : []));
+    // The node object has an address that is none of ours, and that is all there is to say.
+    assert.deepEqual(states, ['invalid-ip-address']);
+  });
 
   test('release, owner and pressures are in the status', async () => {
     await world.system(names, '1.12.7');
