@@ -275,6 +275,27 @@ test('uninstall runs the installer, checks the mark, and lets go of the owner', 
   assert.deepEqual(bench.claim, ['release']);
 });
 
+test('what others left of failed work is gone with the node: it can be installed again', async () => {
+  const bench = installerBench('olares');
+  mkdirSync(bench.baseDir, { recursive: true });
+  const marks = ['installing.pid', 'changingip.pid', '.ip_change_failed'];
+  for (const name of ['.installed', ...marks]) writeFileSync(join(bench.baseDir, name), '999999999\n');
+  bench.mode('fail');
+  assert.equal((await runPhases(uninstallDefinition(bench.options), {})).outcome, 'failed');
+  assert.deepEqual(
+    marks.filter((name) => !existsSync(join(bench.baseDir, name))),
+    [],
+    'a node that is still there keeps them',
+  );
+  bench.mode('success');
+  const { outcome } = await runPhases(uninstallDefinition(bench.options), {}, { jobId: 'again' });
+  assert.equal(outcome, 'succeeded');
+  assert.deepEqual(
+    marks.filter((name) => existsSync(join(bench.baseDir, name))),
+    [],
+  );
+});
+
 test('an uninstall that fails keeps the owner', async () => {
   const bench = installerBench();
   bench.mode('fail');

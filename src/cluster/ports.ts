@@ -28,6 +28,8 @@ export interface InstallerOptions {
   readonly kube: string;
   /** Names of the marker files in the base directory. */
   readonly installedFile: string;
+  /** Names beside it that tell of work that ended badly: of a node that is uninstalled they tell nothing any more. */
+  readonly failureMarks: readonly string[];
   readonly files: Files;
   readonly disk: Disk;
   readonly longRun: LongRun;

@@ -45,7 +45,7 @@ async function stopOthers({ longRun, program }: InstallerOptions, jobId: string)
 function release(options: InstallerOptions): Phase<UninstallInput> {
   return {
     name: 'release',
-    does: 'checks that nothing is installed any more, and lets go of the owner',
+    does: 'checks that nothing is installed any more, removes the marks of failed work, and lets go of the owner',
     reversible: false,
     weight: 2,
     cancellable: false,
@@ -56,6 +56,8 @@ function release(options: InstallerOptions): Phase<UninstallInput> {
       if (options.files.exists(mark)) {
         throw fault('installer_failed', `${options.program} ended well, but ${mark} is still there.`);
       }
+      // An installer that died by another hand than ours has left its pid file: without a node it failed at nothing.
+      for (const name of options.failureMarks) options.files.remove(join(options.baseDir, name));
       options.claim.release();
       return Promise.resolve();
     },

@@ -261,5 +261,11 @@ const olares: Profile = {
   loginUser: 'olares',
 };
 
+/** Files in the base directory by which a failure outlives its process. */
+export function failureMarks(profile: Pick<Profile, 'files' | 'installer'>): string[] {
+  const { install, changeIp } = profile.installer;
+  return [profile.files.addressChangeFailed, install.pidFile, changeIp.pidFile];
+}
+
 /** All profiles, by name. */
 export const profiles: Readonly<Record<ProfileName, Profile>> = { beos, olares };

@@ -9,7 +9,7 @@ import { uninstallDefinition } from '#cluster/uninstall.ts';
 import type { Config } from '#daemon/config.ts';
 import { version } from '#daemon/identity.ts';
 import type { Paths } from '#daemon/paths.ts';
-import type { Profile } from '#daemon/profiles.ts';
+import { failureMarks, type Profile } from '#daemon/profiles.ts';
 import { bootIdentity } from '#host/boot.ts';
 import type { Bus } from '#host/bus.ts';
 import type { Clock } from '#host/clock.ts';
@@ -145,6 +145,7 @@ function installerOptions(options: WorkOptions): InstallerOptions {
     version: config.installedVersion ?? version,
     kube: config.kubeType,
     installedFile: profile.files.installed,
+    failureMarks: failureMarks(profile),
     files,
     disk: new Disk(),
     longRun: new SystemLongRun({ runsDir: paths.runs, launcher, files, clock }),

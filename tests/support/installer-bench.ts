@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { InstallerOptions } from '#cluster/ports.ts';
-import { profiles } from '#daemon/profiles.ts';
+import { failureMarks, profiles } from '#daemon/profiles.ts';
 import { bootIdentity } from '#host/boot.ts';
 import { systemClock } from '#host/clock.ts';
 import { Disk } from '#host/disk.ts';
@@ -67,6 +67,7 @@ export function installerBench(
     version: '1.12.1',
     kube: 'k3s',
     installedFile: '.installed',
+    failureMarks: failureMarks(profiles[profile]),
     files,
     disk: new Disk(),
     longRun: new SystemLongRun({
