@@ -197,6 +197,7 @@ function isNoSuchAddress(error: unknown): boolean {
 
 /** `order`: the journal gives the newest job of each operation, oldest first. */
 function toFacts(job: JobRecord, order: number): JobFacts {
+  const { boot } = job.checkpoint;
   return {
     operation: job.operation,
     state: job.state,
@@ -205,6 +206,7 @@ function toFacts(job: JobRecord, order: number): JobFacts {
     error: job.error?.message ?? job.error?.code,
     createdAt: job.createdAt,
     finishedAt: job.finishedAt ?? undefined,
+    ...(typeof boot === 'string' ? { boot } : {}),
     order,
   };
 }

@@ -87,9 +87,18 @@ function shutdownRule({ facts, jobs, now }: Context): Derived | undefined {
   const power = jobs.power;
   if (power?.state === 'running') return { state: 'shutdown', because: `${power.operation} runs` };
   if (power?.state !== 'succeeded' || power.finishedAt === undefined) return undefined;
-  const bootedAt = facts.machine.known ? facts.machine.value.bootedAt : Number.NEGATIVE_INFINITY;
-  const underWay = power.finishedAt > bootedAt && now - power.finishedAt < powerTailMs;
+  const underWay = !isBehind(power, facts) && now - power.finishedAt < powerTailMs;
   return underWay ? { state: 'shutdown', because: `${power.operation} was accepted` } : undefined;
+}
+
+/**
+ * Whether the machine has been started since. A job that is found open after the start ends only then, and a machine
+ * without a clock of its own starts in the past: its identity tells better than any time.
+ */
+function isBehind(power: JobFacts, { machine }: Facts): boolean {
+  if (!machine.known) return false;
+  if (power.boot !== undefined) return power.boot !== machine.value.bootId;
+  return power.finishedAt !== undefined && power.finishedAt <= machine.value.bootedAt;
 }
 
 function uninstallRule({ facts, jobs }: Context): Derived | undefined {

@@ -15,7 +15,7 @@ export interface MachineFacts {
   readonly gpu: string | undefined;
   readonly memoryBytes: number;
   readonly diskBytes: number;
-  /** Identity of this boot: changes with every start of the machine, in a container too. */
+  /** Identity of this boot (host/boot.ts): changes with every start of the machine, in a container too. */
   readonly bootId: string;
   /** When this boot began, ms since the epoch. */
   readonly bootedAt: number;
@@ -210,6 +210,8 @@ export interface JobFacts {
   readonly error: string | undefined;
   readonly createdAt: number;
   readonly finishedAt: number | undefined;
+  /** Identity of the start of the machine in which it acted, as {@link MachineFacts.bootId}; absent: it kept none. */
+  readonly boot?: string;
   /** Its place in the journal: tells which of two jobs is newer, whatever the clock said then. Absent: the clock does. */
   readonly order?: number;
 }

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { bootIdentity } from '#host/boot.ts';
 import { FakeClock } from '#host/fake/clock.ts';
 import { Files } from '#host/files.ts';
 import type { MachineFacts } from '#state/facts.ts';
@@ -75,7 +76,7 @@ test('a Raspberry Pi is read without a child: board, ARM core, boot', () => {
       undefined,
     ],
   );
-  assert.deepEqual([facts.bootId, facts.bootedAt], ['b00t:250', 1764000000_000 + 2500]);
+  assert.deepEqual([facts.bootId, facts.bootedAt], ['b00t-250', 1764000000_000 + 2500]);
 });
 
 test('a PC: the graphics card that says most, a DMI name only when its maker gave one', () => {
@@ -116,8 +117,9 @@ test('a PC: the graphics card that says most, a DMI name only when its maker gav
   assert.equal(installer.deviceName, 'beOS One');
 });
 
-test('this very machine can be read', () => {
+test('this very machine can be read, and its start is the one that jobs remember', () => {
   const facts = readMachine('');
+  assert.equal(facts.bootId, bootIdentity());
   assert.ok(
     facts.memoryBytes > 0 && facts.diskBytes > 0 && facts.bootedAt < Date.now() && facts.hostName !== '',
   );

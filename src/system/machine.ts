@@ -99,16 +99,13 @@ function memoryBytes(meminfo: string): number {
   return Number(/^MemTotal:\s+(\d+) kB/m.exec(meminfo)?.[1] ?? 0) * 1024;
 }
 
-/**
- * The identity of this boot. In a container the kernel's boot id does not change with a restart; the start time of
- * process 1 does.
- */
+/** The identity of this boot, as `bootIdentity` (host/boot.ts) makes it for what is kept over a restart. */
 function bootOf(read: (path: string) => string | undefined): Pick<MachineFacts, 'bootId' | 'bootedAt'> {
   const kernelId = read('/proc/sys/kernel/random/boot_id') ?? 'unknown';
   const ticks = startTicks(read('/proc/1/stat') ?? '') ?? 0;
   const bootSeconds = Number(/^btime (\d+)/m.exec(read('/proc/stat') ?? '')?.[1] ?? Number.NaN);
   if (Number.isNaN(bootSeconds)) throw new Error('/proc/stat does not tell when the machine started');
-  return { bootId: `${kernelId}:${ticks}`, bootedAt: bootSeconds * 1000 + (ticks * 1000) / ticksPerSecond };
+  return { bootId: `${kernelId}-${ticks}`, bootedAt: bootSeconds * 1000 + (ticks * 1000) / ticksPerSecond };
 }
 
 /** Start time in clock ticks since boot: field 22 of /proc/PID/stat; the name in field 2 may hold spaces and brackets. */

@@ -81,7 +81,7 @@ export const machine: MachineFacts = {
   gpu: undefined,
   memoryBytes: 16 * 2 ** 30,
   diskBytes: 500e9,
-  bootId: 'b0:1',
+  bootId: 'b0-1',
   bootedAt: at - 3 * day,
 };
 

@@ -116,8 +116,16 @@ export const workingMachines: readonly RecordedMachine[] = [
   {
     name: 'logind has taken our reboot',
     facts: clustered(),
-    jobs: [job('command.reboot', 'succeeded', { finishedAt: at - 3000 })],
+    jobs: [job('command.reboot', 'succeeded', { finishedAt: at - 3000, boot: machine.bootId })],
     state: 'shutdown',
+    conditions: [],
+    hostIp: '192.168.1.10',
+  },
+  {
+    name: 'our reboot ended when the daemon found it after the start, and the clock has not been set yet',
+    facts: clustered({}, { machine: seen({ ...machine, bootId: 'b1-1', bootedAt: at - 4 * minute }) }),
+    jobs: [job('command.reboot', 'succeeded', { finishedAt: at - 10_000, boot: 'b0-1' })],
+    state: 'terminus-running',
     conditions: [],
     hostIp: '192.168.1.10',
   },
