@@ -1,4 +1,4 @@
-import type { LinkKind } from '#state/facts.ts';
+import type { Link, LinkKind } from '#state/facts.ts';
 
 /** What the kernel calls the kinds of virtual links (rtnetlink IFLA_INFO_KIND), as far as a kind says it all. */
 const byKernel: Readonly<Record<string, LinkKind>> = {
@@ -51,4 +51,19 @@ export function linkKind(link: {
   if (infoKind === 'bridge') return 'bridge';
   if (infoKind === 'vxlan' || infoKind === 'geneve' || tunnelNames.test(name)) return 'tunnel';
   return type === 'ether' ? 'ethernet' : 'other';
+}
+
+const ports: ReadonlySet<LinkKind> = new Set(['ethernet', 'wifi', 'bond', 'vlan']);
+
+/**
+ * Tells the host's bridges from those of container engines and hypervisors whatever they are called (`hassio`,
+ * `nerdctl0`, one that a person has named): a bridge without any port that leads out of the machine leads only to what
+ * runs inside it.
+ */
+export function withBridgesTold(links: readonly Link[]): Link[] {
+  const leadsOut = (bridge: Link) =>
+    links.some((link) => link.master === bridge.name && ports.has(link.kind));
+  return links.map((link) =>
+    link.kind === 'bridge' && !leadsOut(link) ? { ...link, kind: 'container' } : link,
+  );
 }

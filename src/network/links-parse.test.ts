@@ -84,6 +84,41 @@ test('links of a recorded machine', () => {
   ]);
 });
 
+test('a bridge that only containers or virtual machines are on is theirs, whatever it is called', () => {
+  const link = (ifname: string, more: object) => ({ ifname, link_type: 'ether', flags: ['UP'], ...more });
+  const bridge = { linkinfo: { info_kind: 'bridge' } };
+  const port = (info_kind: string | undefined, master: string) => ({
+    master,
+    ...(info_kind === undefined ? {} : { linkinfo: { info_kind } }),
+  });
+  const links = parseLinks(
+    JSON.stringify([
+      link('hassio', bridge),
+      link('veth0aa11bb', port('veth', 'hassio')),
+      link('nerdctl0', bridge),
+      link('labnet', bridge),
+      link('tap0', port('tun', 'labnet')),
+      link('br-lan', bridge),
+      link('veth9', port('veth', 'br-lan')),
+      link('enp1s0', { ...port(undefined, 'br-lan'), flags: [] }),
+      link('br20', bridge),
+      link('eno1.20', port('vlan', 'br20')),
+      link('br-ap', bridge),
+      link('wlan0', port(undefined, 'br-ap')),
+      link('br-inside', bridge),
+      link('eth0', port('veth', 'br-inside')),
+    ]),
+    (name) => name === 'wlan0',
+  );
+  const kinds = links.flatMap(({ name, kind }) => (kind === 'bridge' ? [name] : []));
+  assert.deepEqual(kinds, ['br-lan', 'br20', 'br-ap', 'br-inside']);
+  assert.ok(
+    ['hassio', 'nerdctl0', 'labnet'].every(
+      (name) => links.find((each) => each.name === name)?.kind === 'container',
+    ),
+  );
+});
+
 test('default routes come best first; dead and unreachable ones lead nowhere', () => {
   const routes = parseDefaultRoutes(
     JSON.stringify([

@@ -1,4 +1,4 @@
-import { linkKind } from '#network/link-kinds.ts';
+import { linkKind, withBridgesTold } from '#network/link-kinds.ts';
 import type { DefaultRoute, Link, LinkAddress } from '#state/facts.ts';
 
 type Json = Readonly<Record<string, unknown>>;
@@ -8,7 +8,7 @@ type Json = Readonly<Record<string, unknown>>;
  * Throws SyntaxError on what is no JSON list; single odd entries are left out.
  */
 export function parseLinks(text: string, isWifi: (name: string) => boolean): Link[] {
-  return rows(text).flatMap((row): Link[] => {
+  const links = rows(text).flatMap((row): Link[] => {
     const name = row['ifname'];
     if (typeof name !== 'string') return [];
     const flags = strings(row['flags']);
@@ -31,6 +31,7 @@ export function parseLinks(text: string, isWifi: (name: string) => boolean): Lin
       },
     ];
   });
+  return withBridgesTold(links);
 }
 
 function parseAddress(info: Json): LinkAddress[] {

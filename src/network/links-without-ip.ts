@@ -2,7 +2,7 @@ import { isIPv4 } from 'node:net';
 import type { networkInterfaces } from 'node:os';
 import { basename } from 'node:path';
 import type { Files } from '#host/files.ts';
-import { linkKind } from '#network/link-kinds.ts';
+import { linkKind, withBridgesTold } from '#network/link-kinds.ts';
 import { isSelfAssigned } from '#state/addresses.ts';
 import type { DefaultRoute, Link, LinkAddress, NetworkFacts } from '#state/facts.ts';
 
@@ -15,7 +15,7 @@ type Interfaces = ReturnType<typeof networkInterfaces>;
 export function readWithoutIp(files: Files, interfaces: Interfaces): NetworkFacts {
   const names = files.list('/sys/class/net');
   return {
-    links: names.flatMap((name) => linkOf(files, name, interfaces) ?? []),
+    links: withBridgesTold(names.flatMap((name) => linkOf(files, name, interfaces) ?? [])),
     defaultRoutes: [
       ...ipv4Defaults(files.readText('/proc/net/route') ?? ''),
       ...ipv6Defaults(files.readText('/proc/net/ipv6_route') ?? ''),
