@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { errnoOf } from '#lib/fault.ts';
 
 export interface RunOptions {
   readonly signal?: AbortSignal;
@@ -70,7 +71,7 @@ export interface LineChild {
 export interface Exec {
   /** Runs to the end and returns its output. `file` is an absolute path or found on the fixed PATH; no shell, ever. */
   run(file: string, args: readonly string[], options?: RunOptions): Promise<RunResult>;
-  /** Starts a listener whose standard output arrives line by line. A program that is not there costs no process. */
+  /** Starts a listener whose standard output arrives line by line. A program that is not there costs no process; never throws. */
   lines(file: string, args: readonly string[], onLine: (line: string) => void): LineChild;
   /** Processes started so far: the idle test and /metrics read it. */
   readonly started: number;
@@ -100,16 +101,29 @@ export class SystemExec implements Exec {
   }
 
   lines(file: string, args: readonly string[], onLine: (line: string) => void): LineChild {
-    if (!isProgram(file)) return { pid: undefined, ended: Promise.resolve(), stop: () => undefined };
+    if (!isProgram(file)) return unstarted;
     this.#started++;
-    const child = spawn(file, [...args], { cwd: '/', env: plainEnv, stdio: ['ignore', 'pipe', 'ignore'] });
-    createInterface({ input: child.stdout }).on('line', onLine);
+    let child: ChildProcess;
+    try {
+      child = spawn(file, [...args], { cwd: '/', env: plainEnv, stdio: ['ignore', 'pipe', 'ignore'] });
+    } catch {
+      return unstarted; // no memory for another process, say
+    }
+    if (child.stdout !== null) createInterface({ input: child.stdout }).on('line', onLine);
     const ended = new Promise<void>((resolve) => {
       child.once('error', () => resolve());
       child.once('exit', () => resolve());
     });
     return { pid: child.pid, ended, stop: () => child.kill('SIGTERM') };
   }
+}
+
+const unstarted: LineChild = { pid: undefined, ended: Promise.resolve(), stop: () => undefined };
+
+/** Whether a program is not there to be run, rather than the machine short of what a process takes just now. */
+export function isMissing(error: unknown): boolean {
+  if (!(error instanceof ExecError) || error.reason !== 'start') return false;
+  return ['ENOENT', 'ENOTDIR', 'EACCES', 'ENOEXEC'].includes(errnoOf(error.cause) ?? '');
 }
 
 /** Whether there is something to execute by this absolute path, or by this name on the fixed PATH. */

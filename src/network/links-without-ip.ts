@@ -16,11 +16,15 @@ export function readWithoutIp(files: Files, interfaces: Interfaces): NetworkFact
   const names = files.list('/sys/class/net');
   return {
     links: withBridgesTold(names.flatMap((name) => linkOf(files, name, interfaces) ?? [])),
-    defaultRoutes: [
-      ...ipv4Defaults(files.readText('/proc/net/route') ?? ''),
-      ...ipv6Defaults(files.readText('/proc/net/ipv6_route') ?? ''),
-    ],
+    defaultRoutes: [...defaultRoutes(files, 4), ...defaultRoutes(files, 6)],
   };
+}
+
+/** From the kernel's main table; throws when it cannot be read. */
+export function defaultRoutes(files: Files, family: 4 | 6): DefaultRoute[] {
+  return family === 4
+    ? ipv4Defaults(files.readText('/proc/net/route') ?? '')
+    : ipv6Defaults(files.readText('/proc/net/ipv6_route') ?? '');
 }
 
 /** ARPHRD_* of if_arp.h, as `ip` names them. */

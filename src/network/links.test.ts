@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { systemClock } from '#host/clock.ts';
-import { type Exec, type LineChild, SystemExec } from '#host/exec.ts';
+import { type Exec, ExecError, type LineChild, SystemExec } from '#host/exec.ts';
 import { FakeClock } from '#host/fake/clock.ts';
 import { Files } from '#host/files.ts';
 import type { Observed } from '#lib/observed.ts';
@@ -13,10 +13,11 @@ import type { NetworkFacts } from '#state/facts.ts';
 class FakeIp implements Exec {
   started = 0;
   links: unknown = [];
-  broken = false;
+  broken: Error | undefined;
   onLine: (line: string) => void = () => undefined;
   endMonitor: () => void = () => undefined;
   monitors = 0;
+  pid: number | undefined = 1;
   #reads = 0;
 
   get reads(): number {
@@ -26,7 +27,7 @@ class FakeIp implements Exec {
   async run(_file: string, args: readonly string[]) {
     this.started++;
     if (args.includes('addr')) this.#reads++;
-    if (this.broken) throw new Error('ip is broken');
+    if (this.broken) throw this.broken;
     await new Promise((resolve) => setImmediate(resolve));
     return { exitCode: 0, stdout: args.includes('addr') ? JSON.stringify(this.links) : '[]', stderr: '' };
   }
@@ -37,7 +38,8 @@ class FakeIp implements Exec {
     const ended = new Promise<void>((resolve) => {
       this.endMonitor = resolve;
     });
-    return { pid: 1, ended, stop: () => this.endMonitor() };
+    if (this.pid === undefined) this.endMonitor();
+    return { pid: this.pid, ended, stop: () => this.endMonitor() };
   }
 }
 
@@ -79,11 +81,11 @@ test('a read that fails keeps the last value with its age, and the next one mend
   const { exec, watcher, seen } = watched();
   t.after(() => watcher.stop());
   await watcher.start();
-  exec.broken = true;
+  exec.broken = new Error('ip is broken');
   await watcher.refresh();
   const stale = seen.at(-1);
   assert.ok(stale?.known && stale.stale?.reason === 'ip is broken');
-  exec.broken = false;
+  exec.broken = undefined;
   watcher.resync();
   await watcher.refresh();
   const again = seen.at(-1);
@@ -124,6 +126,69 @@ test('a machine without iproute2 is still known, and nothing is started for it a
   const { started } = exec;
   watcher.resync();
   assert.equal(exec.started, started);
+});
+
+const unstarted = (code: string) =>
+  new ExecError({
+    ...{ file: 'ip', args: [], reason: 'start', exitCode: null, stdout: '', stderr: '' },
+    cause: Object.assign(new Error(`spawn ip ${code}`), { code }),
+  });
+
+test('a machine that cannot start anything just now is not one without iproute2', async (t) => {
+  const { exec, watcher, seen } = watched();
+  t.after(() => watcher.stop());
+  await watcher.start();
+  exec.broken = unstarted('EAGAIN');
+  await watcher.refresh();
+  const stale = seen.at(-1);
+  assert.ok(stale?.known && stale.stale !== undefined && stale.source === 'links');
+  exec.broken = unstarted('ENOENT');
+  await watcher.refresh();
+  assert.equal(seen.at(-1)?.source, 'links (without ip)');
+});
+
+test('a listener that cannot be had is asked for again, and what happened meanwhile is read when there is one', async (t) => {
+  const { exec, clock, watcher } = watched();
+  t.after(() => watcher.stop());
+  await watcher.start();
+  exec.pid = undefined;
+  exec.endMonitor();
+  await clock.advance(0);
+  for (let hour = 0; hour < 3; hour++) await clock.advance(3_600_000);
+  assert.deepEqual([exec.monitors, exec.reads], [4, 1], 'nothing is read for its sake');
+  exec.pid = 2;
+  await clock.advance(3_600_000);
+  assert.deepEqual([exec.monitors, exec.reads], [5, 2]);
+});
+
+test('a default route that nobody has told of is found by the resync', async (t) => {
+  const exec = new FakeIp();
+  exec.links = [eth0('10.0.0.1')];
+  const header = 'Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n';
+  let table = header;
+  class Routes extends Files {
+    override readText(path: string, maxBytes?: number): string | undefined {
+      if (path === '/proc/net/ipv6_route') throw new RangeError('file is larger than 1048576 bytes');
+      return path === '/proc/net/route' ? table : super.readText(path, maxBytes);
+    }
+  }
+  const watcher = new LinkWatcher({
+    exec,
+    clock: new FakeClock(),
+    files: new Routes(),
+    onFacts: () => undefined,
+  });
+  t.after(() => watcher.stop());
+  await watcher.start();
+  watcher.resync();
+  assert.equal(exec.reads, 1);
+  table = `${header}eth0\t00000000\tFE00000A\t0003\t0\t0\t100\t00000000\n`;
+  watcher.resync();
+  assert.equal(exec.reads, 2);
+  await watcher.refresh();
+  const { reads } = exec;
+  watcher.resync();
+  assert.equal(exec.reads, reads, 'once is enough');
 });
 
 test('nothing is started while nothing changes', async (t) => {

@@ -1,11 +1,11 @@
 import { networkInterfaces } from 'node:os';
 import type { Clock } from '#host/clock.ts';
-import { type Exec, ExecError, type LineChild } from '#host/exec.ts';
+import { type Exec, isMissing, type LineChild } from '#host/exec.ts';
 import type { Files } from '#host/files.ts';
 import { messageOf } from '#lib/fault.ts';
 import { failed, known, type Observed, unknown } from '#lib/observed.ts';
 import { isNews, parseDefaultRoutes, parseLinks } from '#network/links-parse.ts';
-import { readWithoutIp } from '#network/links-without-ip.ts';
+import { defaultRoutes, readWithoutIp } from '#network/links-without-ip.ts';
 import { notObserved } from '#state/derive.ts';
 import type { NetworkFacts } from '#state/facts.ts';
 
@@ -100,6 +100,7 @@ export class LinkWatcher {
       this.#seen = seen;
     } catch (error) {
       if (this.#stop.signal.aborted) return;
+      // A minimal system has no iproute2.
       this.#fact = isMissing(error)
         ? this.#readWithoutIp()
         : failed(this.#fact, source, clock.now(), messageOf(error));
@@ -122,18 +123,22 @@ export class LinkWatcher {
     return files.exists(`/sys/class/net/${name}/wireless`) || files.exists(`/sys/class/net/${name}/phy80211`);
   }
 
-  /** What can be seen without a child: enough to notice that an event was missed. */
+  /** What can be seen without a child: enough to notice that an event was missed, or that nobody hears of any. */
   #signature(): string {
-    try {
-      return JSON.stringify([this.#options.files.list('/sys/class/net'), networkInterfaces()]);
-    } catch {
-      return '';
-    }
+    const { files } = this.#options;
+    const parts = [
+      () => files.list('/sys/class/net'),
+      networkInterfaces,
+      () => defaultRoutes(files, 4),
+      () => defaultRoutes(files, 6),
+    ];
+    return JSON.stringify(parts.map(quietly));
   }
 
   async #listen(): Promise<void> {
     const { exec, clock } = this.#options;
     const { signal } = this.#stop;
+    let isDeaf = false;
     for (let backoff = firstBackoffMs; !signal.aborted; ) {
       const startedAt = clock.monotonic();
       this.#monitor = exec.lines(this.#ip, ['-o', 'monitor', 'link', 'address', 'route'], (line) => {
@@ -141,17 +146,20 @@ export class LinkWatcher {
         const links = this.#fact.known && this.#reading === undefined ? this.#fact.value.links : [];
         if (isNews(line, links)) void this.refresh();
       });
+      if (isDeaf && this.#monitor.pid !== undefined) void this.refresh(); // what happened while nobody listened
       await this.#monitor.ended;
-      if (signal.aborted) return;
-      if (this.#monitor.pid === undefined) return; // there is no such program: the resync is all there is
+      isDeaf = true;
       backoff = clock.monotonic() - startedAt > longestBackoffMs ? firstBackoffMs : backoff * 2;
       await clock.sleep(Math.min(backoff, longestBackoffMs), signal).catch(() => undefined);
-      if (!signal.aborted) void this.refresh(); // what happened while nobody listened
     }
   }
 }
 
-/** A minimal system has no iproute2. */
-function isMissing(error: unknown): boolean {
-  return error instanceof ExecError && error.reason === 'start';
+/** One part that cannot be read (a router's table of a megabyte) takes no other with it. */
+function quietly(read: () => unknown): unknown {
+  try {
+    return read();
+  } catch {
+    return undefined;
+  }
 }
