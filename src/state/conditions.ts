@@ -2,7 +2,7 @@ import { isIPv4 } from 'node:net';
 import { isLoopback } from '#lib/net.ts';
 import type { Observed } from '#lib/observed.ts';
 import { hasAddress, usableAddresses } from '#state/addresses.ts';
-import { deriveState, lostAddress, notObserved } from '#state/derive.ts';
+import { checkingMs, deriveState, failedInstall, lostAddress, notObserved } from '#state/derive.ts';
 import type { Facts, JobFacts, ReportedCondition } from '#state/facts.ts';
 import { hasFailed, viewOf } from '#state/job-view.ts';
 
@@ -248,8 +248,9 @@ function silentCluster({ cluster, clusterLink, install }: Facts, now: number): R
   const [since, reason] = cluster.known
     ? [cluster.stale?.since, cluster.stale?.reason]
     : [cluster.since, cluster.reason];
-  const lost = cluster.known ? since !== undefined : clusterLink !== 'connecting';
-  if (!lost || since === undefined) return undefined;
+  if (since === undefined) return undefined;
+  const lost = cluster.known || clusterLink !== 'connecting' || now - since >= checkingMs;
+  if (!lost) return undefined;
   return condition(
     'error',
     'cluster_unreachable',
@@ -262,12 +263,10 @@ function silentCluster({ cluster, clusterLink, install }: Facts, now: number): R
 function jobConditions(facts: Facts, jobs: readonly JobFacts[]): ReportedCondition[] {
   const view = viewOf(jobs);
   const found: ReportedCondition[] = [];
-  const installed = facts.install.known && facts.install.value.installed !== undefined;
-  if (view.installFailed && !installed) {
+  const install = failedInstall(facts, view);
+  if (install) {
     found.push(
-      failure('install_failed', 'install', view.installFailed, 'Uninstall, then install again.', [
-        fixes.uninstall,
-      ]),
+      failure('install_failed', 'install', install, 'Uninstall, then install again.', [fixes.uninstall]),
     );
   }
   if (view.uninstallFailed) {

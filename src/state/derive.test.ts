@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { nodeStates } from '#api/states.ts';
+import { type NodeState, nodeStates } from '#api/states.ts';
 import { known, type Observed, unknown } from '#lib/observed.ts';
 import { deriveConditions } from '#state/conditions.ts';
 import { checkingMs, deriveState, notObserved } from '#state/derive.ts';
@@ -65,6 +65,32 @@ test('whatever the facts are, the derivation names one of the 21 states, and eve
         assert.match(code, /^[a-z][a-z0-9_]*$/);
         assert.ok(message.length > 0 && remedy.length > 0);
       }
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+const reasons: Partial<Record<NodeState, readonly string[]>> = {
+  'network-not-ready': ['network_not_ready'],
+  'install-failed': ['install_failed'],
+  'ip-change-failed': ['ip_change_failed'],
+  'invalid-ip-address': ['address_changed'],
+  'system-error': [
+    'cluster_unreachable',
+    'pod_unhealthy',
+    'node_not_in_cluster',
+    'engine_without_installation',
+    'facts_stale',
+  ],
+};
+
+test('a state that is bad has a condition that says why, whatever the facts are', () => {
+  fc.assert(
+    fc.property(factsArbitrary(), fc.array(jobArbitrary(), { maxLength: 6 }), (some, jobs) => {
+      const { state, because } = deriveState(some, jobs, at);
+      const wanted = reasons[state];
+      const codes = deriveConditions(some, jobs, at).map(({ code }) => code);
+      assert.ok(wanted === undefined || wanted.some((code) => codes.includes(code)), `${state}: ${because}`);
     }),
     { numRuns: 2000 },
   );

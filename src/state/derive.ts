@@ -152,15 +152,18 @@ function isClusterWell({ cluster, network }: Facts): boolean {
 }
 
 function installFailedRule({ facts, jobs }: Context): Derived | undefined {
+  const failed = failedInstall(facts, jobs);
+  if (failed) return { state: 'install-failed', because: `the install job ended as ${failed.state}` };
   const install = facts.install.known ? facts.install.value : undefined;
-  const installedAt = install?.installed?.at;
-  const failed = jobs.installFailed;
-  // Somebody finished it by hand since: the marker is newer than our failure.
-  if (failed && !(installedAt !== undefined && installedAt > (failed.finishedAt ?? failed.createdAt))) {
-    return { state: 'install-failed', because: `the install job ended as ${failed.state}` };
-  }
   if (install === undefined || install.installed !== undefined) return undefined;
   return deadRule(install.installing, jobs.install, 'install-failed');
+}
+
+/** An installation that failed, unless somebody finished it by hand since: then the marker is newer than our failure. */
+export function failedInstall(facts: Facts, { installFailed }: JobView): JobFacts | undefined {
+  const installedAt = facts.install.known ? facts.install.value.installed?.at : undefined;
+  if (installFailed === undefined || installedAt === undefined) return installFailed;
+  return installedAt > (installFailed.finishedAt ?? installFailed.createdAt) ? undefined : installFailed;
 }
 
 /** A pid file whose process is gone: it crashed, unless a job of ours knows better. */

@@ -37,6 +37,28 @@ export const workingMachines: readonly RecordedMachine[] = [
     hostIp: '192.168.1.10',
   },
   {
+    name: 'our install job failed after the installer had left its mark: the pods did not come up',
+    facts: clustered(
+      { sickPods: sick, wizardStatus: undefined },
+      { install: seen({ ...installed, installed: { version: '1.12.0', at: at - 15 * minute } }) },
+    ),
+    jobs: [job('command.install', 'failed')],
+    state: 'install-failed',
+    conditions: ['pod_unhealthy', 'install_failed'],
+    hostIp: '192.168.1.10',
+  },
+  {
+    name: 'our install job failed, and somebody finished it by hand',
+    facts: clustered(
+      {},
+      { install: seen({ ...installed, installed: { version: '1.12.0', at: at - 8 * minute } }) },
+    ),
+    jobs: [job('command.install', 'failed')],
+    state: 'terminus-running',
+    conditions: [],
+    hostIp: '192.168.1.10',
+  },
+  {
     name: 'an install failed, and has been uninstalled since',
     facts: facts(),
     jobs: [
