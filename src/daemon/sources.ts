@@ -8,6 +8,7 @@ import { ExternalIp } from '#network/external-ip.ts';
 import { HostAddress } from '#network/host-ip.ts';
 import { HostsFile } from '#network/hosts-file.ts';
 import { LinkWatcher } from '#network/links.ts';
+import { nextTurn } from '#state/derive.ts';
 import { isAllowed } from '#state/gate.ts';
 import type { Observatory, Snapshot } from '#state/observatory.ts';
 import { ClockSync } from '#system/clock-sync.ts';
@@ -16,6 +17,7 @@ import { InstallFiles } from '#system/install-files.ts';
 import { Machine } from '#system/machine.ts';
 import { Resync, type Resynced } from '#system/resync.ts';
 import { ShutdownWatch } from '#system/shutdown.ts';
+import { Turns } from '#system/turns.ts';
 
 export interface SourceOptions {
   readonly config: Config;
@@ -41,6 +43,7 @@ export class Sources {
   readonly #read: readonly Source[];
   readonly #externalIp: ExternalIp;
   readonly #resync: Resync;
+  readonly #turns: Turns;
 
   constructor(options: SourceOptions) {
     const { observatory, clock, exec, files, paths, onError } = options;
@@ -72,6 +75,12 @@ export class Sources {
     this.#resync = new Resync(clock, [...this.#read, this.#links, again, this.#externalIp, own], (error) =>
       onError('resync', error),
     );
+    this.#turns = new Turns({
+      clock,
+      next: () => nextTurn(observatory.current.facts, observatory.current.jobs, clock.now()),
+      onTurn: () => observatory.resync(),
+    });
+    observatory.onChange(() => this.#turns.look());
   }
 
   /** Reads what can be read at once, so that the first answer is already true; then listens. */
@@ -88,6 +97,7 @@ export class Sources {
 
   stop(): void {
     this.#resync.stop();
+    this.#turns.stop();
     for (const source of [...this.#read, this.#links, this.#externalIp]) source.stop();
   }
 }

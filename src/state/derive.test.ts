@@ -4,10 +4,21 @@ import fc from 'fast-check';
 import { type NodeState, nodeStates } from '#api/states.ts';
 import { known, type Observed, unknown } from '#lib/observed.ts';
 import { deriveConditions } from '#state/conditions.ts';
-import { checkingMs, deriveState, notObserved } from '#state/derive.ts';
+import { checkingMs, deriveState, nextTurn, notObserved } from '#state/derive.ts';
 import type { Facts, JobFacts } from '#state/facts.ts';
 import { initialFacts } from '#state/observatory.ts';
-import { at, clustered, facts, job, nothingInstalled, seen } from '../../tests/support/machines.ts';
+import {
+  at,
+  clustered,
+  day,
+  facts,
+  installed,
+  job,
+  machine,
+  minute,
+  nothingInstalled,
+  seen,
+} from '../../tests/support/machines.ts';
 import { recordedMachines } from '../../tests/support/recorded-machines.ts';
 
 for (const machine of recordedMachines) {
@@ -68,6 +79,40 @@ test('whatever the facts are, the derivation names one of the 21 states, and eve
     }),
     { numRuns: 2000 },
   );
+});
+
+test('before the next turn the state stays as it is, whatever the facts are and however long that is', () => {
+  const soon = fc.integer({ min: 0, max: 15 * minute });
+  const recorded = fc.constantFrom(...recordedMachines.map((each) => each.facts));
+  fc.assert(
+    fc.property(
+      fc.oneof(factsArbitrary(), recorded),
+      fc.array(jobArbitrary(), { maxLength: 6 }),
+      soon,
+      (some, jobs, later) => {
+        const turn = nextTurn(some, jobs, at) ?? Number.POSITIVE_INFINITY;
+        assert.ok(turn > at);
+        const then = Math.min(at + later, turn - 1);
+        assert.equal(
+          deriveState(some, jobs, then).state,
+          deriveState(some, jobs, at).state,
+          `turn at ${turn - at}`,
+        );
+      },
+    ),
+    { numRuns: 3000 },
+  );
+});
+
+test('what ended ahead of the clock did not end just now', () => {
+  const sickPods = [{ namespace: 'os-framework', name: 'app-service-0', reason: 'CrashLoopBackOff' }];
+  const from2035 = clustered(
+    { sickPods },
+    { install: seen({ ...installed, installed: { version: '1.12.0', at: at + 9 * 365 * day } }) },
+  );
+  assert.equal(deriveState(from2035, [], at).state, 'system-error');
+  const reboot = job('command.reboot', 'succeeded', { finishedAt: at + day, boot: machine.bootId });
+  assert.equal(deriveState(clustered(), [reboot], at).state, 'terminus-running');
 });
 
 const reasons: Partial<Record<NodeState, readonly string[]>> = {
@@ -136,6 +181,12 @@ function jobArbitrary(): fc.Arbitrary<JobFacts> {
     percent: fc.option(fc.double({ min: 0, max: 100, noNaN: true })),
     error: fc.option(fc.string(), { nil: undefined }),
     createdAt: fc.integer({ min: at - 1e9, max: at }),
-    finishedAt: fc.option(fc.integer({ min: at - 1e9, max: at }), { nil: undefined }),
+    finishedAt: fc.option(
+      fc.oneof(
+        fc.integer({ min: at - 1e9, max: at }),
+        fc.integer({ min: at - 20 * minute, max: at + 20 * minute }),
+      ),
+      { nil: undefined },
+    ),
   });
 }

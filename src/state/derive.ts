@@ -87,7 +87,7 @@ function shutdownRule({ facts, jobs, now }: Context): Derived | undefined {
   const power = jobs.power;
   if (power?.state === 'running') return { state: 'shutdown', because: `${power.operation} runs` };
   if (power?.state !== 'succeeded' || power.finishedAt === undefined) return undefined;
-  const underWay = !isBehind(power, facts) && now - power.finishedAt < powerTailMs;
+  const underWay = !isBehind(power, facts) && isNear(power.finishedAt, now, powerTailMs);
   return underWay ? { state: 'shutdown', because: `${power.operation} was accepted` } : undefined;
 }
 
@@ -254,12 +254,17 @@ function podsRule(context: Context): Derived | undefined {
 /** Something is not up: right after an install or a start that is to be expected, else it is an error. */
 function unwell({ facts, jobs, now }: Context, because: string): Derived {
   const installEnded = installEndedAt(facts, jobs);
-  if (installEnded !== undefined && now - installEnded < installTailMs) {
+  if (installEnded !== undefined && isNear(installEnded, now, installTailMs)) {
     return { state: 'installing', because: `installed just now; ${because}` };
   }
   if (uptime(facts, now) < startingMs)
     return { state: 'restarting', because: `started just now; ${because}` };
   return { state: 'system-error', because };
+}
+
+/** A time ahead of us is of a clock that has been put right since: it lies back, nobody knows how far. */
+function isNear(then: number, now: number, ms: number): boolean {
+  return Math.abs(now - then) < ms;
 }
 
 function installEndedAt(facts: Facts, jobs: JobView): number | undefined {
@@ -283,4 +288,28 @@ function activation({ facts, now }: Context): Derived {
   return uptime(facts, now) < settlingMs
     ? { state: 'restarting', because: 'all runs, the machine started less than 3 minutes ago' }
     : { state: 'terminus-running', because: 'all key pods run and the owner is activated' };
+}
+
+/**
+ * The next moment at which time alone may change the state; undefined: it stays until a fact changes. Pure; names every
+ * limit of the rules above, a test holds them together.
+ */
+export function nextTurn(facts: Facts, jobs: readonly JobFacts[], now: number): number | undefined {
+  const { machine, cluster } = facts;
+  const view = viewOf(jobs);
+  const bootedAt = machine.known ? machine.value.bootedAt : undefined;
+  const awaited = [facts.network, facts.shutdown, facts.install, cluster].map((fact) =>
+    fact.known ? undefined : fact.since,
+  );
+  const limits: readonly (readonly [number | undefined, number])[] = [
+    [bootedAt, settlingMs],
+    [bootedAt, startingMs],
+    [installEndedAt(facts, view), installTailMs],
+    [view.power?.finishedAt, powerTailMs],
+    [cluster.known ? cluster.stale?.since : undefined, clusterSilenceMs],
+    ...awaited.map((since) => [since, checkingMs] as const),
+  ];
+  // What counts while it is near counts from before a time that lies ahead.
+  const turns = limits.flatMap(([from, ms]) => (from === undefined ? [] : [from - ms + 1, from + ms]));
+  return turns.filter((at) => at > now).sort((a, b) => a - b)[0];
 }
