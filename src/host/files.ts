@@ -10,6 +10,7 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  readFileSync,
   readSync,
   realpathSync,
   renameSync,
@@ -27,6 +28,13 @@ import { errnoOf } from '#lib/fault.ts';
 export interface WriteOptions {
   /** Mode of a file that does not exist yet; an existing one keeps its own. Default 0o644. */
   readonly mode?: number;
+  /** What the file must still hold right before it is replaced (nothing: also when it is absent). */
+  readonly expected?: Uint8Array;
+}
+
+/** Somebody else has written the file since it was read: the replacement was made from what is not there any more. */
+export class ChangedMeanwhile extends Error {
+  override readonly name = 'ChangedMeanwhile';
 }
 
 export interface Watching {
@@ -167,6 +175,7 @@ export class Files {
    * folder, fsync, rename, fsync of the folder (rename(2), fsync(2)). Mode and owner of an existing file are kept;
    * a link is followed, so that the file it names is replaced and the link stays. A file that cannot be replaced by
    * rename (a bind mount, as /etc/hosts in a container: EBUSY) is refused rather than rewritten in place.
+   * Throws {@link ChangedMeanwhile} when it does not hold `expected` any more.
    */
   replace(path: string, content: string | Uint8Array, options: WriteOptions = {}): void {
     const target = this.realPath(path) ?? path;
@@ -188,6 +197,8 @@ export class Files {
       } finally {
         closeSync(fd);
       }
+      if (options.expected !== undefined && !holds(target, options.expected))
+        throw new ChangedMeanwhile(`${path} was changed by another program`);
       renameSync(temp, target);
     } catch (error) {
       this.remove(temp);
@@ -224,6 +235,10 @@ function isReadOnly(path: string): boolean {
   } catch (error) {
     return errnoOf(error) === 'EROFS';
   }
+}
+
+function holds(path: string, expected: Uint8Array): boolean {
+  return (existsSync(path) ? readFileSync(path) : Buffer.alloc(0)).equals(expected);
 }
 
 /** Makes a rename or a removal in the folder durable. */

@@ -78,6 +78,54 @@ test('a trusted name is only bound, moved or freed by the owner; what stays as i
   assert.deepEqual(await hosts.replace([], true), []);
 });
 
+test('what was read can be sent back, also a name that nobody may add', async () => {
+  const { hosts, path } = setup(`${foreign}10.0.0.5 my_nas\n10.0.0.6 10.0.0.7\n`);
+  const all = hosts.entries();
+  assert.deepEqual(
+    all.map(({ host }) => host),
+    ['my_nas', '10.0.0.7'],
+  );
+  await hosts.replace([...all, { ip: '10.0.0.8', host: 'new' }], true);
+  assert.equal(readFileSync(path, 'utf8'), `${foreign}10.0.0.5 my_nas\n10.0.0.6 10.0.0.7\n10.0.0.8\tnew\n`);
+  await assert.rejects(hosts.replace([{ ip: '10.0.0.9', host: 'my_nas' }], true), { code: 'invalid_input' });
+  assert.deepEqual(await hosts.replace([], true), []);
+});
+
+test('a list of a hundred thousand names is a hosts file like any other', async () => {
+  const blocked = Array.from({ length: 100_000 }, (_, n) => `0.0.0.0 ads-${n}.example.com\n`).join('');
+  const { hosts, path, seen } = setup(`${foreign}${blocked}`);
+  await hosts.bind('192.168.1.7');
+  const fact = seen.at(-1);
+  assert.deepEqual(fact?.known && fact.value.ownAddresses, ['192.168.1.7']);
+  assert.equal(readFileSync(path, 'utf8'), `${foreign.replace('127.0.1.1', '192.168.1.7')}${blocked}`);
+});
+
+test('what another program writes while we edit is not lost', async () => {
+  let others = 0;
+  class Busy extends Files {
+    override readBytes(path: string, maxBytes?: number): Buffer | undefined {
+      const bytes = super.readBytes(path, maxBytes);
+      if (path.endsWith('hosts') && others > 0)
+        writeFileSync(path, `${bytes ?? ''}10.9.9.${others--}\tother\n`);
+      return bytes;
+    }
+  }
+  const { hosts, path, folder } = setup(foreign, { files: new Busy() });
+  others = 2;
+  await hosts.bind('192.168.1.7');
+  const theirs = '10.9.9.2\tother\n10.9.9.1\tother\n';
+  assert.equal(readFileSync(path, 'utf8'), `${foreign.replace('127.0.1.1', '192.168.1.7')}${theirs}`);
+  others = 1000;
+  await assert.rejects(hosts.bind('192.168.1.8'), {
+    code: 'hosts_file_unavailable',
+    message: /changed by another program/,
+  });
+  assert.deepEqual(
+    readdirSync(folder).filter((name) => name.includes('tmp')),
+    [],
+  );
+});
+
 test('a file that cannot be written is a fault with its reason', async () => {
   class Full extends Files {
     override replace(): void {

@@ -3,7 +3,7 @@ import { basename, dirname } from 'node:path';
 import { type ErrorCode, fault } from '#api/errors.ts';
 import type { Clock } from '#host/clock.ts';
 import { FileLock, LockBusy } from '#host/file-lock.ts';
-import type { Files, Watching } from '#host/files.ts';
+import { ChangedMeanwhile, type Files, type Watching } from '#host/files.ts';
 import { causeChain, errnoOf, type Fault, isFault, messageOf } from '#lib/fault.ts';
 import { Mutex } from '#lib/mutex.ts';
 import { isHostName } from '#lib/net.ts';
@@ -40,6 +40,10 @@ export interface HostsFileOptions {
 }
 
 const source = 'hosts-file';
+/** Lists of a hundred thousand blocked names are kept in hosts files. */
+const longestBytes = 16 * 1024 * 1024;
+/** So often an edit is made anew from what another program has just written. */
+const mostTries = 5;
 
 /**
  * The hosts file of the machine.
@@ -108,9 +112,12 @@ export class HostsFile {
 
   /** What replacing the editable set would change. Throws `invalid_input` for an entry that cannot be. */
   plan(items: readonly HostsEntry[]): { readonly added: HostsEntry[]; readonly removed: HostsEntry[] } {
-    this.#validate(items);
-    const before = this.entries();
+    return this.#planFrom(this.entries(), items);
+  }
+
+  #planFrom(before: readonly HostsEntry[], items: readonly HostsEntry[]): ReturnType<HostsFile['plan']> {
     const beforeKeys = new Set(before.map(keyOf));
+    this.#validate(items, beforeKeys);
     const keys = new Set(items.map(keyOf));
     return {
       added: items.filter((item) => !beforeKeys.has(keyOf(item))),
@@ -129,7 +136,7 @@ export class HostsFile {
    */
   replace(items: readonly HostsEntry[], mayChangeProtected: boolean): Promise<HostsEntry[]> {
     return this.#write((text) => {
-      const { added, removed } = this.plan(items);
+      const { added, removed } = this.#planFrom(editableEntries(text, this.#reserved()), items);
       const [first] = mayChangeProtected ? [] : this.protectedOf([...added, ...removed]);
       if (first !== undefined) throw protectedName(first);
       return replaceEditable(text, items, this.#reserved());
@@ -154,23 +161,32 @@ export class HostsFile {
     }
   }
 
-  #editLocked(edit: (text: string) => string): HostsEntry[] {
+  /** Others who write the file know nothing of our lock: what they have written meanwhile is what is edited. */
+  #editLocked(edit: (text: string) => string, triesLeft = mostTries): HostsEntry[] {
+    const { files, path } = this.#options;
     const before = this.#read();
     const after = edit(before);
-    if (after !== before) this.#options.files.replace(this.#options.path, Buffer.from(after, 'latin1'));
+    const bytes = (text: string) => Buffer.from(text, 'latin1');
+    try {
+      if (after !== before) files.replace(path, bytes(after), { expected: bytes(before) });
+    } catch (error) {
+      if (!(error instanceof ChangedMeanwhile) || triesLeft <= 1) throw error;
+      return this.#editLocked(edit, triesLeft - 1);
+    }
     return editableEntries(after, this.#reserved());
   }
 
   /** Bytes as characters: comments may be in any encoding and come back as they were. */
   #read(): string {
-    return this.#options.files.readBytes(this.#options.path)?.toString('latin1') ?? '';
+    return this.#options.files.readBytes(this.#options.path, longestBytes)?.toString('latin1') ?? '';
   }
 
   #reserved(): Reserved {
     return { own: this.#options.hostName(), hidden: this.#options.hiddenNames ?? hiddenByContract };
   }
 
-  #validate(items: readonly HostsEntry[]): void {
+  /** What is there already may stay, whatever it is called: the resolver takes names that no standard allows. */
+  #validate(items: readonly HostsEntry[], present: ReadonlySet<string>): void {
     const seen = new Set<string>();
     items.forEach((item, index) => {
       const refuse = (field: string, why: string, remedy?: string): never => {
@@ -180,8 +196,9 @@ export class HostsFile {
         });
       };
       if (!isIPv4(item.ip)) refuse('ip', `${item.ip} is not an IPv4 address.`);
-      if (!isHostName(item.host)) refuse('host', `${item.host} is not a host name (RFC 1123).`);
-      if (isIPv4(item.host)) refuse('host', `${item.host} is an address, not a host name.`);
+      const isNew = !present.has(keyOf(item));
+      if (isNew && !isHostName(item.host)) refuse('host', `${item.host} is not a host name (RFC 1123).`);
+      if (isNew && isIPv4(item.host)) refuse('host', `${item.host} is an address, not a host name.`);
       if (isHiddenName(item.host, this.#reserved())) {
         refuse(
           'host',

@@ -58,6 +58,15 @@ test('a dropped name leaves its line, the comment of the line stays, a missing f
   assert.ok(emptied.includes('\n# printer room\n'));
 });
 
+test('half a character that looks like a blank is none, here as for the resolver', () => {
+  const voila = Buffer.from('10.0.0.5 voil\u00e0 nas\n').toString('latin1');
+  const [first, second] = editableEntries(voila, reserved);
+  assert.equal(Buffer.from(first?.host ?? '', 'latin1').toString(), 'voil\u00e0');
+  assert.equal(second?.host, 'nas');
+  const without = replaceEditable(voila, [{ ip: '10.0.0.5', host: 'nas' }], reserved);
+  assert.equal(without, '10.0.0.5 nas\n');
+});
+
 test('adding and taking away again gives the file from before', () => {
   fc.assert(
     fc.property(fc.boolean(), fc.constantFrom('\n', '\r\n'), (isOpen, eol) => {

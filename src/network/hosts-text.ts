@@ -72,7 +72,9 @@ export function keyOf(entry: HostsEntry): string {
 /** IPv4 addresses that the file gives to our own name, in file order. */
 export function ownAddresses(text: string, ownName: string): string[] {
   const own = ownName.toLowerCase();
-  const found = parse(text).flatMap(({ mapping }) =>
+  // Asked once a minute, of what may be a list of blocked names: only lines with the name in them are worth parsing.
+  const lines = text.split('\n').filter((line) => line.toLowerCase().includes(own));
+  const found = parse(lines.join('\n')).flatMap(({ mapping }) =>
     mapping?.names.some((name) => name.toLowerCase() === own) ? [mapping.ip] : [],
   );
   return [...new Set(found)];
@@ -138,8 +140,12 @@ function parse(text: string): Line[] {
   });
 }
 
+/** What separates fields for the resolver: isspace(3) in the C locale, without a non-breaking space or half a character. */
+const blanks = /[ \t\r\v\f]+/;
+const blanksOrWord = /[ \t\r\v\f]+|[^ \t\r\v\f]+/g;
+
 function parseLine(text: string, eol: string): Line {
-  const [ip, ...names] = contentOf(text).split(/\s+/).filter(Boolean);
+  const [ip, ...names] = contentOf(text).split(blanks).filter(Boolean);
   if (ip === undefined || names.length === 0 || !isIPv4(ip)) return { text, eol };
   return { text, eol, mapping: { ip, names } };
 }
@@ -153,13 +159,14 @@ function contentOf(text: string): string {
 function withoutNames(line: Line, dropped: readonly string[]): Line[] {
   const content = contentOf(line.text);
   const comment = line.text.slice(content.length);
-  const parts = content.match(/\s+|\S+/g) ?? [];
+  const parts = content.match(blanksOrWord) ?? [];
   const kept: string[] = [];
   let names = 0;
   let sawAddress = false;
   for (const part of parts) {
-    if (/^\s/.test(part) || !sawAddress) {
-      if (!/^\s/.test(part)) sawAddress = true;
+    const isBlank = blanks.test(part);
+    if (isBlank || !sawAddress) {
+      if (!isBlank) sawAddress = true;
       kept.push(part);
     } else if (dropped.includes(part)) {
       kept.pop(); // the space before it
