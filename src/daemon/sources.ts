@@ -27,6 +27,7 @@ export interface SourceOptions {
   readonly clock: Clock;
   readonly exec: Exec;
   readonly files: Files;
+  readonly env: NodeJS.ProcessEnv;
   readonly onError: (what: string, error: unknown) => void;
 }
 
@@ -141,7 +142,7 @@ function readAtStart(options: SourceOptions): Source[] {
 }
 
 function hostsFile(
-  { files, clock, paths, profile, observatory }: SourceOptions,
+  { files, clock, paths, profile, config, env, observatory }: SourceOptions,
   observe: () => void,
 ): HostsFile {
   return new HostsFile({
@@ -153,12 +154,22 @@ function hostsFile(
       const { machine } = observatory.current.facts;
       return machine.known ? machine.value.hostName : '';
     },
-    protectedNames: profile.hosts.ownerOnly,
+    protectedNames: [...profile.hosts.ownerOnly, ...trustedHosts(config, env)],
     hiddenNames: profile.hosts.hidden,
     onFacts: (hosts) => {
       observatory.update({ hosts });
       observe();
     },
+  });
+}
+
+/** Hosts that this node was told to trust in place of the profile's: the DID gate, the release source, registries. */
+export function trustedHosts({ didGateUrl }: Pick<Config, 'didGateUrl'>, env: NodeJS.ProcessEnv): string[] {
+  const { DOWNLOAD_CDN_URL: releases = '', REGISTRY_MIRRORS: registries = '' } = env;
+  return [didGateUrl ?? '', releases, ...registries.split(',')].flatMap((each) => {
+    const text = each.trim();
+    const url = URL.parse(text.includes('://') ? text : `https://${text}`);
+    return url === null ? [] : [url.hostname];
   });
 }
 
