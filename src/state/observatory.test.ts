@@ -21,7 +21,7 @@ import {
 import { recordedMachines } from '../../tests/support/recorded-machines.ts';
 
 function observed(now = at) {
-  const clock = { time: now, now: () => clock.time };
+  const clock = { time: now, set: 0, now: () => clock.time + clock.set, monotonic: () => clock.time - now };
   const errors: unknown[] = [];
   const observatory = new Observatory({
     clock,
@@ -96,6 +96,24 @@ test('the resync renews observedAt silently, and tells what time alone has chang
   clock.time += minute;
   observatory.resync();
   assert.deepEqual([changes.length, observatory.current.state], [2, 'terminus-running']);
+});
+
+test('a clock that is set does not make a machine that has just started an old one', () => {
+  const { observatory, clock } = observed();
+  const sickPods = [{ namespace: 'os-framework', name: 'app-service-0', reason: 'Pending' }];
+  observatory.update(clustered({ sickPods }, { machine: seen({ ...machine, bootedAt: at - minute }) }));
+  assert.equal(observatory.current.state, 'restarting');
+  for (const set of [8 * 60 * minute, -30 * minute]) {
+    clock.set = set;
+    clock.time += 1000;
+    observatory.update({ bus: { available: set < 0, reason: undefined } });
+    assert.equal(observatory.current.state, 'restarting', `set by ${set}`);
+  }
+  const bootedAt = clock.now() - minute - 2000;
+  observatory.update({ machine: known({ ...machine, bootedAt }, 'machine', clock.now()) });
+  clock.time += 9 * minute;
+  observatory.resync();
+  assert.equal(observatory.current.state, 'system-error', 'ten minutes are ten minutes');
 });
 
 test('a condition keeps its first date while it lasts, and gets a new one when it comes back', () => {

@@ -21,11 +21,14 @@ export interface Snapshot {
   readonly body: Buffer;
 }
 
+/** The clock is slewed all the time; it is set by more than this. */
+const clockStepMs = 5000;
+
 /** Told after the snapshot was swapped. */
 export type SnapshotListener = (now: Snapshot, before: Snapshot) => void;
 
 export interface ObservatoryOptions {
-  readonly clock: { now(): number };
+  readonly clock: { now(): number; monotonic(): number };
   /** Version of beosd. */
   readonly version: string;
   readonly nodeId: string;
@@ -76,6 +79,8 @@ export class Observatory {
   #facts: Facts;
   #jobs: readonly JobFacts[] = [];
   #owner: Owner = { name: undefined, owned: false };
+  /** What the wall clock was ahead of the monotonic one when the start of the machine was last told, ms. */
+  #ahead = 0;
   #current: Snapshot;
 
   constructor(options: ObservatoryOptions) {
@@ -94,6 +99,7 @@ export class Observatory {
     const keys = Object.keys(patch) as (keyof Facts)[];
     const changed = keys.filter((key) => !saysTheSame(before[key], patch[key]));
     this.#facts = { ...before, ...patch, ...unknownStill(before, keys, changed) };
+    if (patch.machine !== undefined) this.#ahead = this.#aheadNow();
     if (changed.length > 0) this.#tell(this.#swap());
   }
 
@@ -140,8 +146,27 @@ export class Observatory {
     }
   }
 
+  #aheadNow(): number {
+    const { clock } = this.#options;
+    return clock.now() - clock.monotonic();
+  }
+
+  /**
+   * Somebody has set the clock, as on every start of a board that has none of its own: the start of the machine moves
+   * with it at once, not when it is next read. Else the node would seem to have been up for hours.
+   */
+  #moveStart(): void {
+    const { machine } = this.#facts;
+    const step = this.#aheadNow() - this.#ahead;
+    if (!machine.known || Math.abs(step) < clockStepMs) return;
+    this.#ahead += step;
+    const value = { ...machine.value, bootedAt: machine.value.bootedAt + step };
+    this.#facts = { ...this.#facts, machine: { ...machine, value } };
+  }
+
   #make(): Snapshot {
     const { clock, version, nodeId, profile } = this.#options;
+    this.#moveStart();
     const now = clock.now();
     const facts = this.#facts;
     const jobs = this.#jobs;

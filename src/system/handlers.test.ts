@@ -22,7 +22,7 @@ const nothing = { params: {}, query: {}, body: undefined };
 
 function handlers(some: Facts, rows: AuditRow[] = []) {
   const observatory = new Observatory({
-    clock: { now: () => at },
+    clock: { now: () => at, monotonic: () => 0 },
     version: '0.1.0',
     nodeId: '0'.repeat(32),
     profile: { defaultFrpServer: '', frpEnable: '0' },
