@@ -6,6 +6,7 @@ import type { Snapshot } from '#state/observatory.ts';
 
 /** Numbers that other parts of the daemon keep. */
 export interface Tallies {
+  /** Of each operation its newest job counts. */
   readonly jobs: Readonly<Partial<Record<JobState, number>>>;
   readonly lastEventId: number;
   /** Children that this daemon has started since it runs. */
@@ -71,7 +72,7 @@ export function renderMetrics(snapshot: Snapshot, tallies: Tallies, reading: Pro
     family('beosd_info', 'gauge', 'What runs here.', [sample({ version: status.beosdVersion }, 1)]),
     family('beosd_node_state', 'gauge', 'The state of the node.', [sample({ state: snapshot.state }, 1)]),
     family('beosd_conditions', 'gauge', 'Problems that the node has now.', codes),
-    family('beosd_jobs', 'gauge', 'Jobs by state.', jobs),
+    family('beosd_jobs', 'gauge', 'The newest job of each operation, by state.', jobs),
     family('beosd_last_event_id', 'counter', 'Id of the last event.', [sample({}, tallies.lastEventId)]),
     family('beosd_processes_started_total', 'counter', 'Children started.', [
       sample({}, tallies.processesStarted),
