@@ -36,6 +36,15 @@ test('there are at least 40 recorded machines, each with a name of its own', () 
   assert.equal(new Set(recordedMachines.map(({ name }) => name)).size, recordedMachines.length);
 });
 
+test('every state that is not reserved is that of some recorded machine', () => {
+  const reached = new Set(recordedMachines.map(({ state }) => state));
+  const reserved = ['self-repairing', 'adding-node', 'removing-node'];
+  assert.deepEqual(
+    nodeStates.filter((state) => !reached.has(state)),
+    nodeStates.filter((state) => reserved.includes(state)),
+  );
+});
+
 test('a source that never reports does not keep the node checking for ever', () => {
   const awaited = facts({ install: unknown('install-files', at, notObserved) });
   assert.equal(deriveState(awaited, [], at + checkingMs - 1).state, 'checking');

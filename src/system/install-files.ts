@@ -120,6 +120,7 @@ export class InstallFiles {
       files.modifiedAt(path(names.installed)),
     );
     const target = this.#readTarget(path(names.upgradeTarget));
+    const address = this.#readAddress(etcdEnvPath);
     const value: InstallFacts = {
       installed,
       prepared: files.exists(path(names.prepared)),
@@ -130,12 +131,23 @@ export class InstallFiles {
       upgradeTarget: target.value,
       // Only of interest while nothing is installed: it costs a walk through /proc.
       engineRunning: installed === undefined && isEngineRunning(files, engineWords),
-      clusterAddress: etcdAddress(files.readText(etcdEnvPath)),
+      clusterAddress: address.value,
     };
     const fact = known(value, source, now);
-    if (target.trouble === undefined) return fact;
+    const reason = target.trouble ?? address.trouble;
+    if (reason === undefined) return fact;
     const since = this.#install.known ? (this.#install.stale?.since ?? now) : now;
-    return { ...fact, stale: { since, reason: target.trouble } };
+    return { ...fact, stale: { since, reason } };
+  }
+
+  /** Lies outside the base directory: what is wrong with it says nothing about what is installed. */
+  #readAddress(path: string): { value: string | undefined; trouble?: string } {
+    try {
+      return { value: etcdAddress(this.#options.files.readText(path)) };
+    } catch (error) {
+      const before = this.#install.known ? this.#install.value.clusterAddress : undefined;
+      return { value: before, trouble: `${path}: ${messageOf(error)}` };
+    }
   }
 
   /** A half-written target is unknown: the one before counts on, and nothing is deleted. */

@@ -150,6 +150,23 @@ test('a folder that cannot be read is unknown, not "nothing installed"', () => {
   assert.match(JSON.stringify(install.said), /"known":false.*EISDIR/);
 });
 
+test('an address of the cluster that cannot be read hides nothing else, and the last one counts on', () => {
+  const base = folder();
+  const { source, install } = installFiles(base);
+  write(join(base, '.installed'), '1.12.0 k3s');
+  const path = join(base, 'etc/etcd.env');
+  write(path, 'ETCD_LISTEN_PEER_URLS=https://192.168.1.10:2380\n');
+  source.resync();
+  rmSync(path);
+  mkdirSync(path);
+  source.resync();
+  const fact = install.said.at(-1);
+  assert.ok(
+    fact?.known && fact.value.installed?.version === '1.12.0' && fact.value.clusterAddress === '192.168.1.10',
+  );
+  assert.match(fact.stale?.reason ?? '', /etcd\.env.*EISDIR/);
+});
+
 test('a scheduled shutdown is seen, and its cancelling too; a dry run is none', async (t) => {
   const path = join(folder(), 'systemd/shutdown/scheduled');
   const pending = heard<PendingShutdown | undefined>();
