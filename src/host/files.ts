@@ -163,6 +163,16 @@ export class Files {
     }
   }
 
+  /** Tells a file or folder from another that takes its path later; undefined: there is none, or it cannot be seen. */
+  identity(path: string): string | undefined {
+    try {
+      const { dev, ino, birthtimeNs } = statSync(path, { bigint: true });
+      return `${dev}:${ino}:${birthtimeNs}`;
+    } catch {
+      return undefined;
+    }
+  }
+
   /** Space on the file system of a path, for this process (root may use the reserve), and whether it can be written. */
   fileSystem(path: string): { totalBytes: number; freeBytes: number; readOnly: boolean } {
     const { bsize, blocks, bfree, bavail } = statfsSync(path);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -51,6 +51,28 @@ test('a folder that comes later, goes and comes again is followed', async (t) =>
   watch.resync();
   writeFileSync(join(folder, 'two'), '2');
   await until(() => names.includes('two'));
+});
+
+test('a folder that is replaced at one blow is followed too', async (t) => {
+  const base = mkdtempSync(join(tmpdir(), 'beosd-watch-'));
+  const folder = join(base, 'a');
+  mkdirSync(folder);
+  const { names, onChange, until } = told();
+  const watch = new FolderWatch(new Files(), folder, onChange);
+  watch.start();
+  t.after(() => watch.stop());
+  rmSync(folder, { recursive: true });
+  mkdirSync(folder);
+  await until(() => names.includes(''));
+  writeFileSync(join(folder, 'one'), '1');
+  await until(() => names.includes('one'));
+  mkdirSync(join(base, 'b'));
+  renameSync(folder, join(base, 'old'));
+  renameSync(join(base, 'b'), folder);
+  writeFileSync(join(folder, 'two'), '2');
+  await until(() => names.filter((name) => name === '').length > 1);
+  writeFileSync(join(folder, 'three'), '3');
+  await until(() => names.includes('three'));
 });
 
 test('after stop nothing is told', async () => {

@@ -5,8 +5,8 @@ import type { Files, Watching } from '#host/files.ts';
  * Watches a folder that may not be there yet, or may go and come back: while it is missing, the nearest parent that
  * exists is watched in its place.
  *
- * INVARIANTS: `onChange` is called after every change in the folder and after its coming and going, never while it
- * cannot have changed; a watch that is lost is had back with the next {@link resync}.
+ * INVARIANTS: `onChange` is called after every change in the folder and after its coming, going and being replaced, never
+ * while it cannot have changed; a watch that is lost is had back with the next {@link resync}.
  */
 export class FolderWatch {
   readonly #files: Files;
@@ -14,6 +14,8 @@ export class FolderWatch {
   readonly #onChange: (name: string) => void;
   #watching: Watching | undefined;
   #watched: string | undefined;
+  /** Which folder of that name it was. */
+  #identity: string | undefined;
 
   constructor(files: Files, folder: string, onChange: (name: string) => void) {
     this.#files = files;
@@ -39,6 +41,7 @@ export class FolderWatch {
   #arm(): void {
     const target = this.#nearest();
     const before = this.#watching;
+    this.#identity = this.#files.identity(target); // taken first: one that comes in between is seen as another
     try {
       this.#watching = this.#files.watchDir(
         target,
@@ -55,14 +58,11 @@ export class FolderWatch {
   }
 
   #happened(name: string): void {
-    if (this.#watched === this.#folder && this.#files.exists(this.#folder)) {
-      this.#onChange(name);
-      return;
-    }
     const before = this.#watched;
-    if (this.#nearest() === before) return;
-    this.#arm();
-    if (before === this.#folder || this.#watched === this.#folder) this.#onChange('');
+    const isSame = this.#nearest() === before && this.#files.identity(before) === this.#identity;
+    if (!isSame) this.#arm();
+    if (isSame && before === this.#folder) this.#onChange(name);
+    if (!isSame && (before === this.#folder || this.#watched === this.#folder)) this.#onChange('');
   }
 
   #nearest(): string {
