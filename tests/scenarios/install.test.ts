@@ -114,6 +114,7 @@ test('somebody else cannot take over a node that is being installed, and uninsta
   const { jobId } = (await node.signedLegacy('POST', '/command/install', install)).json.data as {
     jobId: string;
   };
+  await node.started(1);
   const stranger = new InstallNode();
   Object.defineProperty(stranger, 'daemon', { get: () => node.daemon });
   const refused = await stranger.signedLegacy('POST', '/command/uninstall', {}, { username: 'mallory' });

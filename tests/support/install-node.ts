@@ -55,6 +55,15 @@ export class InstallNode {
     return existsSync(path) ? readFileSync(path, 'utf8').trimEnd().split('\n') : [];
   }
 
+  /** The installer has been started so often. */
+  async started(times: number): Promise<void> {
+    const until = Date.now() + 15_000;
+    while (this.left('starts').length < times) {
+      if (Date.now() > until) throw new Error(`the installer was not started\n${this.daemon.log()}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
   async status(): Promise<Status> {
     const { json } = await ask(this.daemon.port, { path: '/system/status' });
     return json.data as Status;
