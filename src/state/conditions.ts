@@ -111,7 +111,7 @@ function hostConditions({ clock, bus }: Facts): ReportedCondition[] {
         'warning',
         'clock_not_synchronised',
         'The clock is not synchronised with a time server; signatures and certificates may be refused.',
-        'Give the node a way to a time server (NTP, UDP port 123), or set the clock by hand.',
+        'Give the node a way to a time server (NTP, UDP port 123), or stop the time service and set the clock by hand.',
       ),
     );
   }
