@@ -65,22 +65,6 @@ test('a stick that is mounted a second time on this node is not called safe, and
   await storage.close();
 });
 
-test('a stick is not stopped while a pod still writes to its other partition', async () => {
-  let stopped = 0;
-  const powerDown = async () => ++stopped > 0;
-  const free = { release: async () => undefined };
-  const claim = async (node: string) => (node === '/dev/sda' ? Promise.reject(busy) : free);
-  const machine = new FakeMachine(['/', '/olares', shareRoot]);
-  const { storage } = rig({ machine, store: quickStore(), disks: { powerDown, claim } });
-  machine.plug(stick('S1', 'ONE'));
-  await storage.start();
-  const [row] = storage.registry.all();
-  assert.ok(row);
-  const first = await storage.ejector.eject(row, false);
-  assert.deepEqual([first.safe, first.poweredDown, stopped], [true, false, 0]);
-  await storage.close();
-});
-
 test('a stick whose file system outlives its mount (a detached one that is still written to) is neither safe nor stopped', async () => {
   let stopped = 0;
   const powerDown = async () => ++stopped > 0;

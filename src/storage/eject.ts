@@ -3,9 +3,11 @@ import type { Holder } from '#api/storage.ts';
 import { ExecError } from '#host/exec.ts';
 import { wordsOf } from '#host/mounts.ts';
 import type { RawHolder } from '#host/processes.ts';
+import type { BlockDevice } from '#host/udev.ts';
 import { messageOf } from '#lib/fault.ts';
+import { appearance } from '#storage/automount.ts';
 import { claimable } from '#storage/blank.ts';
-import { type LocalDisk, mountsOf } from '#storage/devices.ts';
+import { type LocalDisk, mountsOf, type Volume } from '#storage/devices.ts';
 import type { LocalMounts, LocalParts } from '#storage/local.ts';
 import type { MountRow } from '#storage/registry.ts';
 
@@ -24,7 +26,7 @@ const scanDeadline = 5000;
  * Takes a disk out of use so that it can be pulled.
  *
  * INVARIANTS: `safe` is said only after a flush, an unmount that the kernel did not call busy, a look into every mount
- * namespace, and when the kernel lets go of the device. A forced detach is never safe and never stops the disk.
+ * namespace, and when the kernel lets go of the whole disk, not of this file system alone. A forced detach is never safe and never stops the disk.
  */
 export class Ejector {
   readonly #parts: LocalParts;
@@ -35,14 +37,18 @@ export class Ejector {
     this.#local = local;
   }
 
-  eject(row: MountRow, force: boolean): Promise<Ejected> {
-    return this.#parts.locks.run(row.identity, () => {
-      const current = this.#parts.registry.get(row.identity);
-      if (current === undefined || current.phase === 'none') {
-        throw fault('not_found', `${row.name} is not mounted.`);
-      }
-      return force ? this.#force(current) : this.#safely(current);
-    });
+  async eject(row: MountRow, force: boolean): Promise<Ejected> {
+    try {
+      return await this.#parts.locks.run(row.identity, () => {
+        const current = this.#parts.registry.get(row.identity);
+        if (current === undefined || current.phase === 'none') {
+          throw fault('not_found', `${row.name} is not mounted.`);
+        }
+        return force ? this.#force(current) : this.#safely(current);
+      });
+    } finally {
+      this.#local.poke(); // what happened to the disk meanwhile was left to us
+    }
   }
 
   /** Runs an unmount; when the kernel calls the mount busy, the refusal names who uses it. */
@@ -80,9 +86,10 @@ export class Ejector {
       registry.update(row.identity, { heldOff: row.heldOff });
       throw await this.#refusal(path, row, error);
     }
-    const elsewhere = await this.#elsewhere(row.dev);
-    const safe = elsewhere?.length === 0 && (await this.#isFree(row.source));
-    const poweredDown = safe && (await this.#powerDown(row));
+    const disk = this.#diskOf(row);
+    const elsewhere = await this.#elsewhere(row.dev, disk);
+    const safe = disk !== undefined && elsewhere?.length === 0 && (await this.#isFree(disk.device.node));
+    const poweredDown = safe && (await this.#powerDown(disk));
     this.#parts.around.emit({ action: 'ejected', kind: row.kind, path, safe });
     return { path: mounter.pathOf(after), safe, poweredDown, holders: elsewhere ?? [] };
   }
@@ -94,7 +101,7 @@ export class Ejector {
     await machine.mounts.flush(path, 20_000).catch(() => undefined);
     const held = registry.put({ ...row, heldOff: row.extra.appearance });
     await mounter.umount(held, { lazy: true, timeoutMs: 20_000 });
-    const elsewhere = await this.#elsewhere(row.dev);
+    const elsewhere = await this.#elsewhere(row.dev, undefined);
     around.emit({ action: 'ejected', kind: row.kind, path, safe: false });
     return { path, safe: false, poweredDown: false, holders: distinct([...holders, ...(elsewhere ?? [])]) };
   }
@@ -119,15 +126,30 @@ export class Ejector {
     return fault('mount_busy', `${path} is in use${by}.`, { data: { holders }, cause: error });
   }
 
+  /** The disk that a row's mount was made from; undefined: it is gone, or nobody can tell. */
+  #diskOf(row: MountRow): LocalDisk | undefined {
+    const { around, settings } = this.#parts;
+    const isIts = (volume: Volume) =>
+      volume.device.node === row.source && appearance(volume, settings.bootId) === row.extra.appearance;
+    try {
+      return this.#local.see().disks.find((disk) => disk.volumes.some(isIts));
+    } catch (error) {
+      around.log('cannot tell whether a disk may be pulled', { error: messageOf(error) });
+      return undefined;
+    }
+  }
+
   /**
-   * Where the file system is still mounted, on this node or in a mount namespace (of a pod): pulling would hurt that.
-   * undefined: nobody can tell; the unmount is done all the same.
+   * Where the file system is still mounted, on this node or in a mount namespace (of a pod), and where another one of
+   * the same disk is: pulling would hurt that. undefined: nobody can tell; the unmount is done all the same.
    */
-  async #elsewhere(dev: string | undefined): Promise<Holder[] | undefined> {
+  async #elsewhere(dev: string | undefined, disk: LocalDisk | undefined): Promise<Holder[] | undefined> {
     if (dev === undefined) return undefined;
     const { machine, around } = this.#parts;
     try {
-      const here = machine.mounts.list().filter((entry) => entry.dev === dev);
+      const entries = machine.mounts.list();
+      const onDisk = disk === undefined ? [] : devicesOf(disk).flatMap((device) => mountsOf(entries, device));
+      const here = entries.filter((entry) => entry.dev === dev || onDisk.includes(entry));
       const found = await machine.processes.namespacesWith(dev, AbortSignal.timeout(scanDeadline));
       return [
         ...here.map((entry) => ({ pid: process.pid, command: 'mount', path: entry.target })),
@@ -151,14 +173,11 @@ export class Ejector {
     }
   }
 
-  async #powerDown(row: MountRow): Promise<boolean> {
+  async #powerDown({ device: { node, sysPath } }: LocalDisk): Promise<boolean> {
     const seen = this.#local.see();
-    const disk = seen.disks.find((each) => each.id === row.disk);
-    if (
-      disk === undefined ||
-      !mayPowerDown(disk, seen.disks, (volume) => mountsOf(seen.entries, volume).length > 0)
-    )
-      return false;
+    const disk = seen.disks.find((each) => each.device.node === node && each.device.sysPath === sysPath);
+    const isMounted = (device: BlockDevice) => mountsOf(seen.entries, device).length > 0;
+    if (disk === undefined || !mayPowerDown(disk, seen.disks, isMounted)) return false;
     const { disks } = this.#parts.machine;
     try {
       for (const each of onOneUsbDevice(disk, seen.disks)) {
@@ -182,17 +201,19 @@ export class Ejector {
 export function mayPowerDown(
   disk: LocalDisk,
   all: readonly LocalDisk[],
-  isMounted: (device: LocalDisk['device']) => boolean,
+  isMounted: (device: BlockDevice) => boolean,
 ): boolean {
   if (disk.transport !== 'usb' || disk.system) return false;
   return onOneUsbDevice(disk, all).every(
     (each) =>
       !each.system &&
-      [each.device, ...each.volumes.map((volume) => volume.device)].every(
-        (device) => device.holders.length === 0 && !isMounted(device),
-      ) &&
+      devicesOf(each).every((device) => device.holders.length === 0 && !isMounted(device)) &&
       each.volumes.every((volume) => volume.role !== 'swap'),
   );
+}
+
+function devicesOf(disk: LocalDisk): BlockDevice[] {
+  return [disk.device, ...disk.volumes.map((volume) => volume.device)];
 }
 
 function onOneUsbDevice(disk: LocalDisk, all: readonly LocalDisk[]): LocalDisk[] {
