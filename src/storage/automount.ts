@@ -42,14 +42,25 @@ export function whyNot(
   if (!disk.ready) return 'udev has not finished with it';
   if (!isMountable(volume.fstype)) return `no support for ${volume.fstype}`;
   if (volume.device.holders.length > 0) return `it is held by ${volume.device.holders.join(', ')}`;
-  if (seen.policies.get(disk.id) === 'ignore') return 'its policy is ignore';
+  if (policyOf(disk, seen.policies) === 'ignore') return 'its policy is ignore';
   if (fstabFor(seen.fstab, volume) !== undefined) return '/etc/fstab says where it is mounted';
   const row = seen.rows.find((each) => each.identity === volume.identity);
   if (disk.transport !== 'usb' && row?.wanted !== true)
     return 'only USB disks and provisioned ones are mounted';
   if (row !== undefined && !row.wanted) return 'it was unmounted for good';
-  if (row?.heldOff === appearance(volume, seen.bootId)) return 'it was ejected; plug it in again';
+  if (isHeldOff(volume, seen)) return 'it was ejected; plug it in again';
   return undefined;
+}
+
+/** Told by the device too: since it was mounted, its file system may have got another identity (a twin, a new UUID). */
+function isHeldOff(volume: Volume, seen: Pick<Seen, 'rows' | 'bootId'>): boolean {
+  const now = appearance(volume, seen.bootId);
+  const isRowOf = (row: MountRow) => row.identity === volume.identity || row.source === volume.device.node;
+  return seen.rows.some((row) => row.heldOff === now && isRowOf(row));
+}
+
+export function policyOf(disk: LocalDisk, policies: Seen['policies']): DiskPolicy {
+  return policies.get(disk.id) ?? policies.get(disk.otherId) ?? 'auto';
 }
 
 /** This plugging-in of a device: another one after a replug or a reboot. */
@@ -126,7 +137,7 @@ function stepForVolume(disk: LocalDisk, volume: Volume, seen: Seen, names: Set<s
   if (mounted || whyNot(disk, volume, seen) !== undefined) return undefined;
   const row = seen.rows.find((each) => each.identity === volume.identity);
   if (row !== undefined && row.phase !== 'none') return undefined;
-  const readOnly = volume.device.readOnly || seen.policies.get(disk.id) === 'read-only';
+  const readOnly = volume.device.readOnly || policyOf(disk, seen.policies) === 'read-only';
   return { do: 'mount', row: rowFor(disk, volume, row, names, seen.bootId), fstype: volume.fstype, readOnly };
 }
 
@@ -143,7 +154,7 @@ export function servedNow(seen: Seen): [string, string][] {
 /** An fstab line is served only for its own disk, only when nothing is mounted at its place. */
 function missing(disk: LocalDisk, entry: FstabEntry, mounted: boolean, seen: Seen): boolean {
   if (mounted || disk.system || !disk.ready || !entry.auto) return false;
-  if (seen.policies.get(disk.id) === 'ignore') return false;
+  if (policyOf(disk, seen.policies) === 'ignore') return false;
   return !seen.entries.some((each) => each.target === entry.target);
 }
 

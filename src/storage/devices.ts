@@ -20,6 +20,8 @@ export interface Volume {
 
 export interface LocalDisk {
   readonly id: string;
+  /** Its id without, or with, a twin beside it: what was decided about a disk holds whether that is plugged in or not. */
+  readonly otherId: string;
   readonly device: BlockDevice;
   readonly model: string;
   readonly serial: string;
@@ -57,7 +59,7 @@ export function localDisks(
 ): LocalDisk[] {
   const system = systemDisks(devices, entries, systemPaths);
   const disks = devices.filter(isPhysicalDisk).map((device) => localDisk(device, devices, system));
-  return withDistinctIds(disks);
+  return withDistinctVolumes(withDistinctIds(disks));
 }
 
 function isPhysicalDisk(device: BlockDevice): boolean {
@@ -72,8 +74,10 @@ function localDisk(device: BlockDevice, all: readonly BlockDevice[], system: Rea
   const idSerial = text('ID_SERIAL');
   const idSerialShort = text('ID_SERIAL_SHORT');
   const serial = idSerialShort || text('ID_SCSI_SERIAL') || text('ID_WWN');
+  const id = idOf(idSerial || text('ID_WWN') || text('ID_PATH') || device.sysPath);
   const disk = {
-    id: idOf(idSerial || text('ID_WWN') || text('ID_PATH') || device.sysPath),
+    id,
+    otherId: `${id}@${placeOf(device)}`,
     device,
     model: modelOf(properties),
     serial,
@@ -193,9 +197,30 @@ export function mountsOf(entries: readonly MountEntry[], device: BlockDevice): M
 function withDistinctIds(disks: readonly LocalDisk[]): LocalDisk[] {
   return disks.map((disk) => {
     const twin = disks.some((other) => other !== disk && other.id === disk.id);
-    if (!twin) return disk;
-    const place = idOf(disk.device.properties?.['ID_PATH'] ?? disk.device.sysPath);
-    const volumes = disk.volumes.map((volume) => ({ ...volume, identity: `${volume.identity}@${place}` }));
-    return { ...disk, id: `${disk.id}@${place}`, volumes };
+    return twin ? { ...disk, id: disk.otherId, otherId: disk.id } : disk;
   });
+}
+
+/**
+ * File systems of one UUID on disks of one serial number (copies, made by a dock or within one disk) are told apart by
+ * the number of their partition, and by where they are. Others keep their identity whoever else is plugged in, for it
+ * is what their path hangs on.
+ */
+function withDistinctVolumes(disks: readonly LocalDisk[]): LocalDisk[] {
+  const all = disks.flatMap((disk) => disk.volumes.map((volume) => ({ disk, volume })));
+  const distinct = (disk: LocalDisk, volume: Volume): Volume => {
+    const same = all.filter((each) => each.volume !== volume && each.volume.identity === volume.identity);
+    const within = same.some((each) => each.disk === disk) ? `#${partOf(volume.device)}` : '';
+    const across = same.some((each) => each.disk !== disk) ? `@${placeOf(disk.device)}` : '';
+    return { ...volume, identity: `${volume.identity}${within}${across}` };
+  };
+  return disks.map((disk) => ({ ...disk, volumes: disk.volumes.map((volume) => distinct(disk, volume)) }));
+}
+
+function placeOf(device: BlockDevice): string {
+  return idOf(device.properties?.['ID_PATH'] ?? device.sysPath);
+}
+
+function partOf(device: BlockDevice): string {
+  return device.properties?.['ID_PART_ENTRY_NUMBER'] ?? /\d+$/.exec(device.name)?.[0] ?? '';
 }

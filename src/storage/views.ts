@@ -1,6 +1,6 @@
 import type { Disk, MountedPath } from '#api/storage.ts';
 import type { MountEntry } from '#host/mounts.ts';
-import { type Seen, whyNot } from '#storage/automount.ts';
+import { policyOf, type Seen, whyNot } from '#storage/automount.ts';
 import { type LocalDisk, mountsOf, type Volume } from '#storage/devices.ts';
 import { isWithin } from '#storage/names.ts';
 import { standing } from '#storage/own.ts';
@@ -107,7 +107,7 @@ export function diskView(disk: LocalDisk, seen: Seen, extras: DiskExtras): Disk 
     system: disk.system,
     blank: extras.blank,
     notBlankBecause: extras.found,
-    policy: seen.policies.get(disk.id) ?? 'auto',
+    policy: policyOf(disk, seen.policies),
     health: extras.health,
     volumes: disk.volumes.map((volume) => volumeView(disk, volume, seen, extras)),
   };
