@@ -1,5 +1,5 @@
 import type { Disks } from '#host/disks.ts';
-import type { MountEntry } from '#host/mounts.ts';
+import { type MountEntry, wordsOf } from '#host/mounts.ts';
 import { errnoOf } from '#lib/fault.ts';
 import { type LocalDisk, mountsOf } from '#storage/devices.ts';
 
@@ -49,6 +49,40 @@ export async function contentRead(disks: Disks, disk: LocalDisk): Promise<string
     found.push('data of a kind that is not known');
   }
   return found;
+}
+
+/** Everything that is on a disk that is idle, from the database and from the device. */
+export async function contentOf(disks: Disks, disk: LocalDisk): Promise<string[]> {
+  const known = contentKnown(disk);
+  if (known.length > 0) return known;
+  return [...(await contentRead(disks, disk)), ...(await claimable(disks, disk))];
+}
+
+/** What stands in the way of writing to a disk, as far as that can be told without writing. */
+export interface Looked {
+  /** Why it must not be written to, as {@link inUse} and the kernel tell. */
+  readonly used: readonly string[];
+  /** What is on it; of a disk that is at work, what is known without reading it. */
+  readonly content: readonly string[];
+  /** Why it could not be read. */
+  readonly unread?: string;
+}
+
+export async function lookInto(
+  disks: Disks,
+  disk: LocalDisk,
+  entries: readonly MountEntry[],
+  swaps: readonly string[],
+): Promise<Looked> {
+  const known = contentKnown(disk);
+  const used = inUse(disk, entries, swaps);
+  if (used.length > 0) return { used, content: known };
+  try {
+    const held = await claimable(disks, disk);
+    return { used: held, content: held.length > 0 ? known : await contentOf(disks, disk) };
+  } catch (error) {
+    return { used, content: known, unread: wordsOf(error) };
+  }
 }
 
 /** Nobody else has it open for himself: not the kernel (mounted, dm, md, swap), not a program. */

@@ -1,10 +1,37 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type FakeDisk, FakeMachine } from '#host/fake/machine.ts';
+import type { Disks } from '#host/disks.ts';
+import { ExecError } from '#host/exec.ts';
+import { type FakeDisk, FakeMachine, type FakeVolume } from '#host/fake/machine.ts';
+import type { Checkpoint } from '#jobs/definition.ts';
 import { isFault } from '#lib/fault.ts';
 import { quickStore, rig, shareRoot } from '../../tests/support/fake-storage.ts';
 
 const disk: FakeDisk = { serial: 'S1', model: 'Acme', transport: 'sata', volumes: [] };
+const wish = { disk: 'Acme_S1', filesystem: 'ext4', label: 'Vault', confirm: 'S1', wipe: true } as const;
+const volume = (uuid: string, label: string): FakeVolume => ({
+  ...{ fstype: 'ext4', uuid, label, files: new Map() },
+});
+
+function world(plugged: FakeDisk, disks: (machine: FakeMachine) => Partial<Disks>) {
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  machine.plug(plugged);
+  const { storage } = rig({ machine, store: quickStore(), disks: disks(machine) });
+  const [check, partition, format, mount] = storage.provisioner.definition().phases(wish);
+  assert.ok(check !== undefined && partition !== undefined && format !== undefined && mount !== undefined);
+  const checkpoint: Record<string, unknown> = {};
+  const context = {
+    ...{ jobId: '1', input: wish, signal: new AbortController().signal, checkpoint },
+    remember: (patch: Checkpoint) => void Object.assign(checkpoint, patch),
+    progress: () => undefined,
+  };
+  return { machine, storage, check, partition, format, mount, context };
+}
+
+const targets = (machine: FakeMachine) => machine.entries().map((entry) => entry.target);
+
+const isCalled = (code: string, words: RegExp) => (error: unknown) =>
+  isFault(error) && error.code === code && words.test(error.message);
 
 for (const [at, name] of [
   [1, 'partition'],
@@ -115,4 +142,110 @@ test('a job that is found again before its disk waits for it, and says so when i
     assert.deepEqual(calls, comes ? ['quiet'] : []);
     await storage.close();
   }
+});
+
+test('who is about to erase a disk reads what will be lost, in the preconditions and in the steps', async () => {
+  const { storage } = world({ ...disk, volumes: [volume('u1', 'Holiday 2019')] }, () => ({}));
+  const blank = (await storage.provisioner.preconditions(wish)).find(({ name }) => name === 'blank');
+  assert.deepEqual(
+    [blank?.ok, blank?.reason],
+    [true, 'lost will be: partition table gpt; ext4 called "Holiday 2019" on /dev/sda1'],
+  );
+  const steps = storage.provisioner.definition().phases(wish);
+  assert.ok(
+    steps.some(({ does }) => does.includes('Acme S1, /dev/sda; lost is') && does.includes('"Holiday 2019"')),
+  );
+});
+
+test('a disk that something holds, unseen by sysfs, is called in use before it is asked for twice', async () => {
+  const claim = () => Promise.reject(Object.assign(new Error('EBUSY'), { code: 'EBUSY' }));
+  const { check, context } = world({ ...disk, volumes: [volume('u1', 'TANK')] }, () => ({ claim }));
+  await assert.rejects(async () => check.run(context), isCalled('disk_in_use', /held open/));
+});
+
+test('a disk that does not answer is refused for that, with wipe too', async () => {
+  const claim = () => Promise.reject(Object.assign(new Error('EIO: i/o error, open'), { code: 'EIO' }));
+  const { check, context } = world(disk, () => ({ claim }));
+  await assert.rejects(async () => check.run(context), isCalled('impossible', /could not be read: EIO/));
+});
+
+test('a disk that takes the place of another one while its table is read is not formatted', async () => {
+  const formatted: string[] = [];
+  const made: FakeDisk = { ...disk, volumes: [volume('', '')] };
+  const other: FakeDisk = { ...disk, volumes: [volume('u9', 'Photos')] };
+  const { format, context } = world(made, (machine) => ({
+    probe: async () => {
+      machine.unplug(made);
+      machine.plug(other);
+      return { ID_PART_TABLE_UUID: 't' };
+    },
+    format: async (node) => void formatted.push(node),
+  }));
+  context.remember({ layout: { tableUuid: 'T' }, serial: 'S1', size: 1 << 30, appearance: '1' });
+  await assert.rejects(async () => format.run(context), isCalled('disk_changed', /exchanged/));
+  assert.deepEqual(formatted, []);
+});
+
+test('a disk that is erased and made anew under the same name gets the same path', async () => {
+  const before: FakeDisk = { ...disk, transport: 'usb', volumes: [volume('u1', 'Vault')] };
+  const after: FakeDisk = { ...before, volumes: [volume('u2', 'Vault')] };
+  const { machine, storage, check, partition, mount, context } = world(before, (machine) => ({
+    partition: async () => {
+      machine.unplug(before);
+      machine.plug(after);
+    },
+  }));
+  await storage.start();
+  const [row] = storage.registry.all();
+  assert.ok(row);
+  await storage.ejector.eject(row, false);
+  await check.run(context);
+  await partition.run(context);
+  await mount.run(context);
+  assert.deepEqual(targets(machine), ['/', `${shareRoot}/Vault`]);
+  await storage.close();
+});
+
+test('what was made after a kill is mounted although what was there before had been ejected', async () => {
+  const before: FakeDisk = { ...disk, transport: 'usb', volumes: [volume('u1', 'OLD')] };
+  const { machine, storage, mount, context } = world(before, () => ({}));
+  await storage.start();
+  const [row] = storage.registry.all();
+  assert.ok(row);
+  await storage.ejector.eject(row, false);
+  const ejectedRow = storage.registry.get(row.identity);
+  assert.ok(ejectedRow?.heldOff !== undefined);
+  // As if the daemon had been killed between erasing the disk and forgetting what was on it.
+  storage.registry.forget(row.identity);
+  storage.registry.put({ ...ejectedRow, identity: 'fs:erased:S1' });
+  context.remember({ serial: 'S1', size: 1 << 30 });
+  await mount.run(context);
+  assert.deepEqual(targets(machine), ['/', `${shareRoot}/Vault`]);
+  await storage.close();
+});
+
+test('a disk that is not mounted in the end says why', async () => {
+  const { storage, mount, context } = world({ ...disk, volumes: [volume('u1', 'Vault')] }, () => ({}));
+  storage.setPolicy(storage.diskById('Acme_S1'), 'ignore');
+  context.remember({ serial: 'S1', size: 1 << 30 });
+  await assert.rejects(async () => mount.run(context), isCalled('mount_failed', /policy is ignore/));
+});
+
+test('a tool that fails half-way is no fault of the daemon, and what to do is said', async () => {
+  const failed = new ExecError({
+    ...{ file: 'flock', args: [], reason: 'exit', exitCode: 1, stdout: '' },
+    stderr: 'mkfs.ext4: Input/output error while writing out and closing file system',
+  });
+  const { format, context } = world({ ...disk, volumes: [volume('', '')] }, () => ({
+    probe: async () => ({ ID_PART_TABLE_UUID: 't' }),
+    format: () => Promise.reject(failed),
+  }));
+  context.remember({ layout: { tableUuid: 'T' }, serial: 'S1', size: 1 << 30, appearance: '1' });
+  await assert.rejects(
+    async () => format.run(context),
+    (error) =>
+      isCalled('impossible', /Input.output/)(error) &&
+      isFault(error) &&
+      /wipe: true/.test(error.details.remedy ?? ''),
+  );
 });

@@ -2,9 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { type ErrorCode, fault } from '#api/errors.ts';
 import type { ProvisionFilesystem } from '#api/storage.ts';
 import type { Layout } from '#host/disks.ts';
+import { ExecError } from '#host/exec.ts';
 import type { Check, JobDefinition, Phase, PhaseContext } from '#jobs/definition.ts';
-import type { Seen } from '#storage/automount.ts';
-import { claimable, contentKnown, contentRead, inUse } from '#storage/blank.ts';
+import { type Seen, whyNot } from '#storage/automount.ts';
+import { claimable, contentKnown, contentOf, inUse, lookInto } from '#storage/blank.ts';
 import type { LocalDisk, Volume } from '#storage/devices.ts';
 import type { LocalMounts, LocalParts } from '#storage/local.ts';
 import { freeName } from '#storage/names.ts';
@@ -52,38 +53,30 @@ export class Provisioner {
   /** What stands in the way; each with what was found. Reads the disk, writes nothing. */
   async preconditions(input: ProvisionInput): Promise<Check[]> {
     const disk = this.#find(input.disk);
-    const seen = this.#local.see();
-    const used = inUse(disk, seen.entries, this.#swaps());
-    const content = used.length > 0 ? contentKnown(disk) : await this.contentOf(disk);
+    const { entries } = this.#local.see();
+    const { used, content, unread } = await lookInto(this.#parts.machine.disks, disk, entries, this.#swaps());
     const confirm = disk.serial === '' ? disk.id : disk.serial;
     const label = input.filesystem === 'exfat' && input.label.length > 11;
     const size = disk.device.size;
     const missing = this.#parts.machine.disks.missing(input.filesystem);
     const wrong = `\`confirm\` is not the serial number of ${describe(disk)}.`;
     const found = `The disk is not blank; found: ${content.join('; ')}.`;
+    const lost = content.length === 0 ? undefined : `lost will be: ${content.join('; ')}`;
     return [
       check('confirmed', input.confirm === confirm, 'confirm_mismatch', wrong),
       check('idle', used.length === 0, 'disk_in_use', `The disk is at work: ${used.join('; ')}.`),
-      check('blank', content.length === 0 || input.wipe, 'disk_not_blank', found),
+      check('readable', unread === undefined, 'impossible', `The disk could not be read: ${unread}.`),
+      check('blank', content.length === 0 || input.wipe, 'disk_not_blank', found, lost),
       check('large enough', size >= smallest, 'impossible', `${size} bytes are too few for a file system.`),
       check('tools', missing.length === 0, 'impossible', `This machine lacks ${missing.join(', ')}.`),
       check('label fits', !label, 'impossible', 'exfat takes a label of 11 characters at most.'),
     ];
   }
 
-  /** Everything that is on a disk that is idle, from the database and from the device. */
-  async contentOf(disk: LocalDisk): Promise<string[]> {
-    const known = contentKnown(disk);
-    if (known.length > 0) return known;
-    return [
-      ...(await contentRead(this.#parts.machine.disks, disk)),
-      ...(await claimable(this.#parts.machine.disks, disk)),
-    ];
-  }
-
   #phases(input: ProvisionInput): Phase<ProvisionInput>[] {
     const disk = this.#local.see().disks.find((each) => each.id === input.disk);
     const what = disk === undefined ? input.disk : `${describe(disk)}, ${disk.device.node}`;
+    const content = (disk === undefined ? [] : contentKnown(disk)).join('; ') || 'what is on it';
     return [
       {
         name: 'check',
@@ -96,7 +89,7 @@ export class Provisioner {
       },
       {
         name: 'partition',
-        does: `write a GPT with one partition to ${what}${input.wipe ? '; what is on it is lost' : ''}`,
+        does: `write a GPT with one partition to ${what}${input.wipe ? `; lost is ${content}` : ''}`,
         reversible: false,
         weight: 1,
         cancellable: false,
@@ -138,9 +131,9 @@ export class Provisioner {
   async #check(context: Context): Promise<void> {
     const { input, remember } = context;
     await this.#present(context);
+    const disk = this.#find(input.disk);
     const failed = (await this.preconditions(input)).find((each) => !each.ok);
     if (failed !== undefined) throw fault(failed.code ?? 'impossible', failed.reason);
-    const disk = this.#find(input.disk);
     const layout: Layout = {
       filesystem: input.filesystem,
       label: input.label,
@@ -156,6 +149,8 @@ export class Provisioner {
     const release = this.#local.reserve(context.input.disk);
     try {
       await work();
+    } catch (error) {
+      throw error instanceof ExecError ? notDone(error) : error;
     } finally {
       release();
     }
@@ -163,7 +158,7 @@ export class Provisioner {
 
   async #partition(context: Context): Promise<void> {
     await this.#held(context, { sameAppearance: true, idle: true }, async (disk) => {
-      const content = await this.contentOf(disk);
+      const content = await contentOf(this.#parts.machine.disks, disk);
       if (content.length > 0 && !context.input.wipe) {
         throw fault('disk_changed', `${describe(disk)} is not blank any more: ${content.join('; ')}.`);
       }
@@ -172,6 +167,7 @@ export class Provisioner {
       context.remember({ begun: true });
       context.progress(null, `writing to ${disk.device.node}`);
       await disks.wipe(disk.device.node, disk.device.size);
+      for (const volume of disk.volumes) this.#forget(volume);
       await disks.partition(disk.device.node, layoutOf(context));
       await disks.settle();
     });
@@ -183,7 +179,7 @@ export class Provisioner {
     await this.#parts.machine.disks.quiet();
     await this.#held(context, { sameAppearance: false, idle: true }, async (disk) => {
       const layout = layoutOf(context);
-      const content = await this.contentOf(disk);
+      const content = await contentOf(this.#parts.machine.disks, disk);
       if (content.length > 0 && !(await this.#isOurTable(disk, layout))) throw interrupted(disk, content);
       for (const { device } of disk.volumes) {
         const inside = device.kind === 'partition' ? await this.#foundOn(device.node) : [];
@@ -203,12 +199,12 @@ export class Provisioner {
       if (!(await this.#isOurTable(disk, layoutOf(context)))) {
         throw fault('disk_changed', `${describe(disk)} does not hold the table that was written to it.`);
       }
-      await this.#makeFileSystem(context);
+      await this.#makeFileSystem(context, disk);
     });
   }
 
-  async #makeFileSystem(context: Context): Promise<void> {
-    const volume = this.#ourVolume(context);
+  async #makeFileSystem(context: Context, disk: LocalDisk): Promise<void> {
+    const volume = this.#ourVolume(disk);
     context.progress(null, `formatting ${volume.device.node}`);
     await this.#parts.machine.disks.format(volume.device.node, layoutOf(context));
     await this.#parts.machine.disks.settle();
@@ -220,22 +216,23 @@ export class Provisioner {
     await this.#parts.machine.disks.quiet();
     await this.#held(context, { sameAppearance: false, idle: false }, async (disk) => {
       const layout = layoutOf(context);
-      if (!(await this.#isOurTable(disk, layout))) throw interrupted(disk, await this.contentOf(disk));
-      const { node } = this.#ourVolume(context).device;
+      if (!(await this.#isOurTable(disk, layout)))
+        throw interrupted(disk, await contentOf(this.#parts.machine.disks, disk));
+      const { node } = this.#ourVolume(disk).device;
       if (isOurFs(await this.#parts.machine.disks.probe(node), layout)) return;
       const inside = await this.#foundOn(node);
       if (inside.length > 0) throw interrupted(disk, inside);
       this.#same(context, { sameAppearance: false, idle: true });
       await this.#claimed(disk);
-      await this.#makeFileSystem(context);
+      await this.#makeFileSystem(context, disk);
     });
   }
 
   async #mount(context: Context): Promise<void> {
     const { registry, settings, machine, mounter } = this.#parts;
     await this.#present(context);
-    const volume = this.#ourVolume(context);
     const disk = this.#same(context, { sameAppearance: false, idle: false });
+    const volume = this.#ourVolume(disk);
     if (registry.get(volume.identity) === undefined) {
       const rows = registry.all().map((row) => row.name);
       const there = [...settings.protectedNames, ...machine.folders.list(settings.shareRoot), ...rows];
@@ -259,6 +256,9 @@ export class Provisioner {
         extra: {},
       });
     }
+    // What was there before may have been ejected from this very device; this has not.
+    for (const { identity, source, heldOff } of registry.all())
+      if (source === volume.device.node && heldOff) registry.update(identity, { heldOff: undefined });
     this.#local.forgetFailure(volume.identity);
     await this.#local.settled();
     const row = registry.get(volume.identity);
@@ -266,8 +266,15 @@ export class Provisioner {
       context.progress(100, `mounted at ${mounter.pathOf(row)}`);
       return;
     }
-    const why = this.#local.failureOf(volume.identity) ?? 'it is not there';
-    throw fault('mount_failed', `The disk is formatted, but could not be mounted: ${why}`);
+    const why = this.#local.failureOf(volume.identity) ?? whyNot(disk, volume, this.#local.see());
+    throw fault('mount_failed', `The disk is formatted, but is not mounted: ${why ?? 'it is not there'}`);
+  }
+
+  /** What was erased never comes again, and its name is free. */
+  #forget({ identity }: Volume): void {
+    const row = this.#parts.registry.get(identity);
+    if (row?.phase !== 'none' || row.folder !== undefined || row.folderToken !== undefined) return;
+    this.#parts.registry.forget(identity);
   }
 
   #find(id: string): LocalDisk {
@@ -325,8 +332,10 @@ export class Provisioner {
     return found.map((what) => `${what} on ${node} that is not ours`);
   }
 
-  #ourVolume(context: Context): Volume {
-    const disk = this.#find(context.input.disk);
+  /** The one partition that was made on a disk; the kernel may know it only since a moment ago. */
+  #ourVolume({ id, device }: LocalDisk): Volume {
+    const disk = this.#find(id);
+    if (disk.device.node !== device.node || disk.device.sequence !== device.sequence) throw changed();
     const [volume, ...more] = disk.volumes;
     const isOurs = volume?.device.kind === 'partition' && more.length === 0;
     if (!isOurs)
@@ -340,8 +349,8 @@ export class Provisioner {
   }
 }
 
-function check(name: string, ok: boolean, code: ErrorCode, reason: string): Check {
-  return ok ? { name, ok, reason: 'yes' } : { name, ok, reason, code };
+function check(name: string, ok: boolean, code: ErrorCode, reason: string, fine = 'yes'): Check {
+  return ok ? { name, ok, reason: fine } : { name, ok, reason, code };
 }
 
 function changed() {
@@ -349,6 +358,14 @@ function changed() {
     'disk_changed',
     'The disk was pulled or exchanged since it was checked; nothing more was written.',
   );
+}
+
+function notDone(error: ExecError) {
+  return fault('impossible', `The disk could not be made ready: ${error.message}`, {
+    cause: error,
+    remedy:
+      'If nothing on it is needed, provision it again with `wipe: true`; a disk that fails again is broken.',
+  });
 }
 
 function describe(disk: LocalDisk): string {

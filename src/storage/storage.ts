@@ -6,7 +6,7 @@ import { messageOf } from '#lib/fault.ts';
 import { SingleFlight } from '#lib/mutex.ts';
 import { known, type Observed, unknown } from '#lib/observed.ts';
 import type { Seen } from '#storage/automount.ts';
-import { contentKnown, inUse } from '#storage/blank.ts';
+import { contentKnown, contentOf, inUse } from '#storage/blank.ts';
 import type { LocalDisk } from '#storage/devices.ts';
 import { Ejector } from '#storage/eject.ts';
 import { LocalMounts } from '#storage/local.ts';
@@ -216,7 +216,7 @@ export class Storage {
     if (proof?.key === key && now < proof.until) return proof.answer;
     let until = Number.POSITIVE_INFINITY;
     const answer = await this.#proving
-      .run(disk.id, () => this.provisioner.contentOf(disk))
+      .run(disk.id, () => contentOf(this.#parts.machine.disks, disk))
       .catch((error: unknown) => {
         until = now + askAgainAfter;
         return [`it could not be read: ${messageOf(error)}`];

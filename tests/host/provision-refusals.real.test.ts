@@ -145,14 +145,14 @@ test('a disk that a program holds for itself is refused, and so is one whose ser
   held.devices.database = false;
   held.devices.plug(disk, 'S1');
   const wipe = wish({ wipe: true });
-  const fd = openSync(disk.node, constants.O_RDWR | constants.O_EXCL);
   const context = contextOf(wipe);
   const [check, partition] = held.storage.provisioner.definition().phases(wipe);
   await check?.run(context);
-  await assert.rejects(
-    async () => partition?.run(context),
-    (error) => isFault(error) && error.code === 'disk_in_use' && /held open/.test(error.message),
-  );
+  const fd = openSync(disk.node, constants.O_RDWR | constants.O_EXCL);
+  const refused = (error: unknown) =>
+    isFault(error) && error.code === 'disk_in_use' && /held open/.test(error.message);
+  await assert.rejects(async () => check?.run(contextOf(wipe)), refused);
+  await assert.rejects(async () => partition?.run(context), refused);
   closeSync(fd);
   assert.match(
     (await refusals(held.storage, wish({ confirm: 'S2', wipe: true }))).join(),
