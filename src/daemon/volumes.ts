@@ -16,6 +16,7 @@ import { causeChain } from '#lib/fault.ts';
 import type { Observatory } from '#state/observatory.ts';
 import { parseSwaps } from '#storage/blank.ts';
 import { noOtherNodes, storageHandlers } from '#storage/handlers.ts';
+import { type Ntfs3, ntfs3Of } from '#storage/options.ts';
 import type { Machine, Surroundings } from '#storage/ports.ts';
 import { ShareLists } from '#storage/share-lists.ts';
 import { Storage } from '#storage/storage.ts';
@@ -93,15 +94,17 @@ function machineOf({ paths, exec, files, clock }: Core, secrets: SystemSecrets):
     network: new SystemNetworkTools(exec),
     clock,
     fstab: () => files.readText('/etc/fstab'),
-    ntfs3: () => hasNtfs3(files),
+    ntfs3: () => findNtfs3(files),
   };
 }
 
 /** Built in or loaded: /proc/filesystems; else as a module that mount(8) loads. */
-function hasNtfs3(files: Files): boolean {
-  if (/\bntfs3$/m.test(files.readText('/proc/filesystems') ?? '')) return true;
+function findNtfs3(files: Files): Ntfs3 | undefined {
   const release = files.readText('/proc/sys/kernel/osrelease')?.trim() ?? '';
-  return files.exists(`/lib/modules/${release}/kernel/fs/ntfs3`);
+  const isThere =
+    /\bntfs3$/m.test(files.readText('/proc/filesystems') ?? '') ||
+    files.exists(`/lib/modules/${release}/kernel/fs/ntfs3`);
+  return isThere ? ntfs3Of(release) : undefined;
 }
 
 const target = 'beosd-mounts.target';

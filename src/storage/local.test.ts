@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { ExecError } from '#host/exec.ts';
 import { type FakeDisk, FakeMachine, type FakeVolume } from '#host/fake/machine.ts';
 import { quickStore, rig, shareRoot } from '../../tests/support/fake-storage.ts';
 
@@ -194,5 +195,49 @@ test('a folder with files in the place of a new name is left alone, and the stic
   machine.unplug(disk);
   await storage.local.settled();
   assert.ok(machine.hasFolder(`${shareRoot}/STICK`), 'and the folder with somebody else’s file stays');
+  await storage.close();
+});
+
+test('NTFS that Windows has not closed is mounted for reading, whatever the driver says; a torn one is not', async () => {
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { mounts } = machine.ports();
+  const asked: string[] = [];
+  const said =
+    'wrong fs type, bad option, bad superblock on /dev/sda1, missing codepage or helper program, or other error.';
+  const mount: typeof mounts.mount = (request) => {
+    asked.push(`${request.target.slice(shareRoot.length + 1)} ${request.fstype} ${request.options.join()}`);
+    const isRefused = request.target.endsWith('/Torn') || !request.options.includes('ro');
+    const answer = {
+      file: 'mount',
+      args: [],
+      reason: 'exit',
+      exitCode: 32,
+      stdout: '',
+      stderr: said,
+    } as const;
+    return isRefused ? Promise.reject(new ExecError(answer)) : mounts.mount(request);
+  };
+  const real = { mounts: { ...mounts, mount }, ntfs3: () => ({ windowsNames: false }) };
+  const { storage, problems } = rig({ machine, store: quickStore(), real });
+  machine.plug(stick('1', volume('a', 'Old', 'ntfs')));
+  machine.plug(stick('2', volume('b', 'Torn', 'ntfs')));
+  machine.plug(stick('3', volume('c', 'Ext', 'ext4')));
+  await storage.start();
+  assert.deepEqual(pathsOf(machine), under('Old'));
+  const count = (name: string) => asked.filter((each) => each.startsWith(name)).length;
+  assert.deepEqual([count('Old ntfs3'), count('Torn ntfs3'), count('Ext')], [2, 2, 1]);
+  assert.ok(
+    asked.every((each) => !each.includes('windows_names')),
+    'this kernel would refuse the option',
+  );
+  const texts = problems().map((each) => `${each.code} ${each.message}`);
+  assert.ok(
+    texts.some((text) => /^mount_read_only .*not closed in good order/.test(text)),
+    texts.join(),
+  );
+  assert.ok(
+    texts.some((text) => /^mount_failed Torn .*bad superblock/.test(text)),
+    texts.join(),
+  );
   await storage.close();
 });

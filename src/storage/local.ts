@@ -7,7 +7,7 @@ import { type LocalDisk, localDisks } from '#storage/devices.ts';
 import { parseFstab } from '#storage/fstab.ts';
 import type { Locks } from '#storage/locks.ts';
 import type { Mounter } from '#storage/mounter.ts';
-import { asksForReadOnly, isMountable, localMount } from '#storage/options.ts';
+import { asksForReadOnly, isMountable, type LocalMount, localMount } from '#storage/options.ts';
 import type { Machine, Settings, Surroundings } from '#storage/ports.ts';
 import type { MountRow, Registry } from '#storage/registry.ts';
 import { isReadOnly } from '#storage/views.ts';
@@ -32,6 +32,8 @@ const mountTimeout = 60_000;
 /** A file system that does not mount is tried again rarely; anything else (a store that is full, a busy lock) soon. */
 const retryMountAfter = 10 * 60_000;
 const retryAfter = 15_000;
+/** mount(8) and ntfs-3g turn to reading without a word that could be passed on. */
+const byItself = 'the device is write-protected, or it was not closed in good order';
 /** Disks that were read this recently are good enough for a list, ms. */
 const devicesFresh = 1000;
 
@@ -270,10 +272,19 @@ export class LocalMounts {
     try {
       return await this.#attempt(step, false, undefined);
     } catch (error) {
-      if (!(error instanceof ExecError) || error.reason !== 'exit' || !asksForReadOnly(wordsOf(error)))
+      const words = wordsOf(error);
+      const { type } = this.#how(step, false);
+      if (!(error instanceof ExecError) || error.reason !== 'exit' || !asksForReadOnly(type, words))
         throw error;
-      return this.#attempt(step, true, wordsOf(error));
+      const isClear = asksForReadOnly('', words);
+      return this.#attempt(step, true, isClear ? words : `it was not closed in good order (${words})`);
     }
+  }
+
+  #how({ fstype }: Extract<Step, { do: 'mount' }>, readOnly: boolean): LocalMount {
+    const { machine, settings } = this.#parts;
+    if (!isMountable(fstype)) throw new Error(`no support for ${fstype}`);
+    return localMount(fstype, settings.owner, { readOnly, ntfs3: machine.ntfs3() });
   }
 
   async #attempt(
@@ -281,13 +292,11 @@ export class LocalMounts {
     readOnly: boolean,
     because: string | undefined,
   ): Promise<MountRow> {
-    const { machine, settings, mounter, registry } = this.#parts;
-    if (!isMountable(step.fstype)) throw new Error(`no support for ${step.fstype}`);
-    const how = localMount(step.fstype, settings.owner, { readOnly, ntfs3: machine.ntfs3() });
-    const row = await mounter.mount(step.row, { ...how, timeoutMs: mountTimeout });
+    const { machine, mounter, registry } = this.#parts;
+    const row = await mounter.mount(step.row, { ...this.#how(step, readOnly), timeoutMs: mountTimeout });
     const entry = machine.mounts.list().find((each) => each.id === row.mountId);
     const isRo = readOnly || (entry !== undefined && isReadOnly(entry));
-    const reason = because ?? (isRo && !readOnly ? 'the device is write-protected' : undefined);
+    const reason = because ?? (isRo && !readOnly ? byItself : undefined);
     return registry.put({
       ...row,
       extra: { ...row.extra, readOnly: isRo, ...(reason ? { readOnlyBecause: reason } : {}) },

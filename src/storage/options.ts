@@ -10,6 +10,18 @@ export interface LocalMount {
   readonly options: readonly string[];
 }
 
+/** The kernel's own driver for NTFS. */
+export interface Ntfs3 {
+  /** It knows the option `windows_names` (Linux 6.2); an older one refuses to mount with it. */
+  readonly windowsNames: boolean;
+}
+
+/** What the driver of a kernel knows, by its release (uname(2)). */
+export function ntfs3Of(release: string): Ntfs3 {
+  const [major = 0, minor = 0] = release.split('.').map((part) => Number.parseInt(part, 10));
+  return { windowsNames: major > 6 || (major === 6 && minor >= 2) };
+}
+
 const always = ['nosuid', 'nodev'] as const;
 
 /** File systems that are mounted when a disk is plugged in. */
@@ -22,12 +34,12 @@ export function isMountable(fstype: string): fstype is Mountable {
 
 /**
  * Type and options for a file system of a disk. `uid` and `gid` only where the file system has no owners of its own:
- * ext4 refuses them. `ntfs3` says whether the kernel has that driver; otherwise ntfs-3g does it in user space.
+ * ext4 refuses them. Where the kernel has no driver for NTFS (`ntfs3`), ntfs-3g does it in user space.
  */
 export function localMount(
   fstype: Mountable,
   owner: Ownership,
-  how: { readonly readOnly: boolean; readonly ntfs3: boolean },
+  how: { readonly readOnly: boolean; readonly ntfs3: Ntfs3 | undefined },
 ): LocalMount {
   const mode = how.readOnly ? 'ro' : 'rw';
   const owners = [`uid=${owner.uid}`, `gid=${owner.gid}`, 'umask=0002'];
@@ -49,17 +61,25 @@ export function localMount(
     case 'exfat':
       return { type: 'exfat', options: [...base, ...owners, 'iocharset=utf8', 'errors=remount-ro'] };
     case 'ntfs':
-      return how.ntfs3
-        ? { type: 'ntfs3', options: [...base, ...owners, 'iocharset=utf8', 'windows_names'] }
-        : { type: 'ntfs-3g', options: [...base, ...owners, 'windows_names'] };
+      return ntfsMount([...base, ...owners], how.ntfs3);
   }
 }
 
+function ntfsMount(options: readonly string[], ntfs3: Ntfs3 | undefined): LocalMount {
+  const names = ntfs3?.windowsNames === false ? [] : ['windows_names'];
+  return ntfs3 === undefined
+    ? { type: 'ntfs-3g', options: [...options, ...names] }
+    : { type: 'ntfs3', options: [...options, 'iocharset=utf8', ...names] };
+}
+
 /**
- * Whether the words of a failed mount ask for reading only: the device refuses writes, or a journal is dirty and
- * cannot be replayed. Any other error is an error; trying again read-only would only hide it.
+ * Whether the words of a failed mount of a type ask for reading only: the device refuses writes, or a journal is dirty
+ * and cannot be replayed. Any other error is an error; trying again read-only would only hide it. ntfs3 says EINVAL of
+ * a volume that Windows has not closed, and why to the kernel's log alone; it then mounts it read-only or not at all
+ * (fs/ntfs3/super.c, ntfs_fill_super).
  */
-export function asksForReadOnly(words: string): boolean {
+export function asksForReadOnly(type: string, words: string): boolean {
+  if (type === 'ntfs3' && /bad superblock|invalid argument/i.test(words)) return true;
   return /write-protected|read-only|dirty|unclean|hibernat|needs? (journal )?recovery|log replay|norecovery/i.test(
     words,
   );

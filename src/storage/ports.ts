@@ -5,7 +5,7 @@ import type { Mounts } from '#host/mounts.ts';
 import type { Processes } from '#host/processes.ts';
 import type { Secrets } from '#host/sealing.ts';
 import type { Devices } from '#host/udev.ts';
-import type { Ownership } from '#storage/options.ts';
+import type { Ntfs3, Ownership } from '#storage/options.ts';
 
 /** A problem to show in GET /system/conditions; the shape of state/facts.ts. */
 export interface Problem {
@@ -43,8 +43,8 @@ export interface Machine {
   readonly clock: Clock;
   /** Content of /etc/fstab; undefined: there is none. */
   fstab(): string | undefined;
-  /** The kernel has the ntfs3 driver. */
-  ntfs3(): boolean;
+  /** The kernel's driver for NTFS; undefined: it has none. */
+  ntfs3(): Ntfs3 | undefined;
 }
 
 /** What is asked of file servers. */

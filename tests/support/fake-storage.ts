@@ -80,7 +80,7 @@ export function rig(options: RigOptions): Rig {
     clock,
     fstab: () =>
       [...fake.fstab].map(([target, uuid]) => `UUID=${uuid} ${target} ext4 defaults 0 2`).join('\n'),
-    ntfs3: () => false,
+    ntfs3: () => undefined,
     ...options.real,
   };
   const storage = new Storage({

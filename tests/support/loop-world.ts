@@ -285,7 +285,8 @@ export class LoopWorld {
         mounts: this.#mortal(new SystemMounts(exec, this.#files)),
         folders: this.#mortal(new SystemFolders()),
         processes: new SystemProcesses(exec, this.#files),
-        ntfs3: () => /\bntfs3$/m.test(readFileSync('/proc/filesystems', 'utf8')),
+        ntfs3: () =>
+          /\bntfs3$/m.test(readFileSync('/proc/filesystems', 'utf8')) ? { windowsNames: false } : undefined,
       },
     });
   }
