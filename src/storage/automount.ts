@@ -1,6 +1,6 @@
 import type { DiskPolicy } from '#api/storage.ts';
 import { type MountEntry, topmostAt } from '#host/mounts.ts';
-import { type LocalDisk, mountsOf, type Volume } from '#storage/devices.ts';
+import { areOneBtrfs, type LocalDisk, mountsOf, type Volume } from '#storage/devices.ts';
 import type { FstabEntry } from '#storage/fstab.ts';
 import { folderName, freeName } from '#storage/names.ts';
 import { isMountable } from '#storage/options.ts';
@@ -34,7 +34,7 @@ export interface Seen {
 export function whyNot(
   disk: LocalDisk,
   volume: Volume,
-  seen: Pick<Seen, 'policies' | 'fstab' | 'rows' | 'bootId'>,
+  seen: Pick<Seen, 'disks' | 'entries' | 'policies' | 'fstab' | 'rows' | 'bootId'>,
 ): string | undefined {
   if (disk.system) return 'the disk carries the system';
   if (volume.role === 'encrypted') return 'it is encrypted; beosd does not open it';
@@ -42,14 +42,42 @@ export function whyNot(
   if (!disk.ready) return 'udev has not finished with it';
   if (!isMountable(volume.fstype)) return `no support for ${volume.fstype}`;
   if (volume.device.holders.length > 0) return `it is held by ${volume.device.holders.join(', ')}`;
-  if (policyOf(disk, seen.policies) === 'ignore') return 'its policy is ignore';
+  const others = otherMembers(volume, seen);
+  if ([disk, ...others.map((each) => each.disk)].some((each) => policyOf(each, seen.policies) === 'ignore'))
+    return 'its policy is ignore';
   if (fstabFor(seen.fstab, volume) !== undefined) return '/etc/fstab says where it is mounted';
   const row = seen.rows.find((each) => each.identity === volume.identity);
   if (disk.transport !== 'usb' && row?.wanted !== true)
     return 'only USB disks and provisioned ones are mounted';
   if (row !== undefined && !row.wanted) return 'it was unmounted for good';
-  if (isHeldOff(volume, seen)) return 'it was ejected; plug it in again';
-  return undefined;
+  const members = [volume, ...others.map((each) => each.volume)];
+  if (members.some((each) => isHeldOff(each, seen))) return 'it was ejected; plug it in again';
+  if (volume.device.properties?.['ID_BTRFS_READY'] === '0')
+    return 'other disks of its file system are missing';
+  const first = firstOf(members, seen);
+  return first === volume ? undefined : `it is a part of the file system on ${first.device.node}`;
+}
+
+interface Member {
+  readonly disk: LocalDisk;
+  readonly volume: Volume;
+}
+
+/** The other volumes of a file system that spans several (btrfs). */
+function otherMembers(volume: Volume, { disks }: Pick<Seen, 'disks'>): Member[] {
+  const all = disks.flatMap((disk) => disk.volumes.map((each) => ({ disk, volume: each })));
+  return all.filter((each) => areOneBtrfs(volume.device, each.volume.device));
+}
+
+/** The one of several volumes by which their file system is mounted: its path hangs on that. */
+function firstOf(members: readonly Volume[], seen: Pick<Seen, 'entries' | 'rows'>): Volume {
+  const inOrder = members.toSorted((a, b) => (a.identity < b.identity ? -1 : 1));
+  const isMounted = ({ device }: Volume) => mountsOf(seen.entries, device).length > 0;
+  const wasMounted = ({ identity }: Volume) =>
+    seen.rows.some((row) => row.identity === identity && row.extra.settled === true);
+  const first = inOrder.find(isMounted) ?? inOrder.find(wasMounted) ?? inOrder[0];
+  if (first === undefined) throw new RangeError('a file system lies on one volume at least');
+  return first;
 }
 
 /** Told by the device too: since it was mounted, its file system may have got another identity (a twin, a new UUID). */
@@ -137,7 +165,9 @@ function stepForVolume(disk: LocalDisk, volume: Volume, seen: Seen, names: Set<s
   if (mounted || whyNot(disk, volume, seen) !== undefined) return undefined;
   const row = seen.rows.find((each) => each.identity === volume.identity);
   if (row !== undefined && row.phase !== 'none') return undefined;
-  const readOnly = volume.device.readOnly || policyOf(disk, seen.policies) === 'read-only';
+  const readOnly = [{ disk, volume }, ...otherMembers(volume, seen)].some(
+    (each) => each.volume.device.readOnly || policyOf(each.disk, seen.policies) === 'read-only',
+  );
   return { do: 'mount', row: rowFor(disk, volume, row, names, seen.bootId), fstype: volume.fstype, readOnly };
 }
 

@@ -44,7 +44,7 @@ const bootTypes = new Set([...efiTypes, '21686148-6449-6e6f-744e-656564454649', 
 /** Told by where the device hangs, not by its name: a SATA disk behind a USB bridge is a USB disk. */
 export function transportOf(sysPath: string): Transport {
   if (/\/usb\d+\//.test(sysPath)) return 'usb';
-  if (/\/nvme\d*\//.test(sysPath)) return 'nvme';
+  if (/\/nvme(\d*|-subsystem)\//.test(sysPath)) return 'nvme';
   if (/\/mmc_host\//.test(sysPath)) return 'mmc';
   if (/\/ata\d+\//.test(sysPath)) return 'sata';
   if (/\/virtio\d+\//.test(sysPath)) return 'virtio';
@@ -62,9 +62,14 @@ export function localDisks(
   return withDistinctVolumes(withDistinctIds(disks));
 }
 
+/**
+ * NVMe drives that could have several controllers hang below a virtual subsystem, whatever they do have. The boot
+ * areas of an eMMC hold its boot loader and are no disks of their own.
+ */
 function isPhysicalDisk(device: BlockDevice): boolean {
-  const virtual = device.sysPath.startsWith('/sys/devices/virtual/');
-  return device.kind === 'disk' && !virtual && device.size > 0 && !/^(sr|fd)\d/.test(device.name);
+  const virtual = /^\/sys\/devices\/virtual\/(?!nvme-subsystem\/)/.test(device.sysPath);
+  const other = /^((sr|fd)\d|mmcblk\d+(boot|rpmb))/.test(device.name);
+  return device.kind === 'disk' && !virtual && device.size > 0 && !other;
 }
 
 function localDisk(device: BlockDevice, all: readonly BlockDevice[], system: ReadonlySet<string>): LocalDisk {
@@ -135,7 +140,7 @@ function roleOf(
 
 /**
  * Names of the disks below the file systems that carry the given paths: from the mount that covers each path through
- * dm and md down to the disks.
+ * overlays, dm and md down to the disks, all of them where a file system spans several.
  */
 export function systemDisks(
   devices: readonly BlockDevice[],
@@ -143,12 +148,33 @@ export function systemDisks(
   paths: readonly string[],
 ): Set<string> {
   const found = new Set<string>();
-  for (const path of paths) {
+  for (const path of withLayers(paths, entries)) {
     const entry = coveringMount(entries, path);
     const device = entry && deviceOfMount(devices, entry);
-    if (device) collectDisks(device, devices, found, 0);
+    for (const each of device ? [device, ...devices.filter((other) => areOneBtrfs(device, other))] : [])
+      collectDisks(each, devices, found, 0);
   }
   return found;
+}
+
+/** The paths, and the folders that overlays are made of which they lie on. */
+function withLayers(paths: readonly string[], entries: readonly MountEntry[]): Iterable<string> {
+  const all = new Set(paths);
+  for (const path of all) {
+    const entry = coveringMount(entries, path);
+    for (const option of entry?.fstype === 'overlay' ? entry.superOptions : []) {
+      const layers = /^(?:lowerdir|upperdir)\+?=(.*)$/.exec(option)?.[1]?.split(':') ?? [];
+      for (const layer of layers) if (layer.startsWith('/')) all.add(layer);
+    }
+  }
+  return all;
+}
+
+/** Two devices of one btrfs. A copy of a device has its ID_FS_UUID_SUB too, and is none. */
+export function areOneBtrfs(a: BlockDevice, b: BlockDevice): boolean {
+  const [one, other] = [a.properties ?? {}, b.properties ?? {}];
+  const same = (key: string) => (one[key] ?? '') !== '' && one[key] === other[key];
+  return one['ID_FS_TYPE'] === 'btrfs' && same('ID_FS_UUID') && !same('ID_FS_UUID_SUB');
 }
 
 function collectDisks(
