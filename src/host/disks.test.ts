@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -55,4 +55,27 @@ test('a program that writes to a disk holds the lock itself', async () => {
   child.stdin.end();
   await wiped;
   assert.ok(readFileSync(image).every((byte) => byte === 0));
+});
+
+test('a folder is given away without what is in it, and a link in its place without what it leads to', {
+  skip: process.getuid?.() === 0 ? false : 'needs root',
+}, async () => {
+  const { image, disks } = world();
+  const folder = mkdtempSync(join(tmpdir(), 'beosd-given-'));
+  mkdirSync(join(folder, 'inside'));
+  symlinkSync(image, join(folder, 'link'));
+  await disks.give(folder, { uid: 1234, gid: 1235 });
+  await disks.give(join(folder, 'link'), { uid: 1234, gid: 1235 });
+  const ownerOf = (path: string) => {
+    const { uid, gid } = lstatSync(path);
+    return [uid, gid];
+  };
+  assert.deepEqual([folder, join(folder, 'link')].map(ownerOf), [
+    [1234, 1235],
+    [1234, 1235],
+  ]);
+  assert.deepEqual([join(folder, 'inside'), image].map(ownerOf), [
+    [0, 0],
+    [0, 0],
+  ]);
 });

@@ -54,6 +54,8 @@ export interface Disks {
   /** A GPT with one partition over the whole disk; the kernel knows it when this returns. */
   partition(node: string, layout: Layout): Promise<void>;
   format(node: string, layout: Layout): Promise<void>;
+  /** Gives the top folder of a file system to a user, and nothing that is in it; a link in its place is not followed. */
+  give(folder: string, owner: { readonly uid: number; readonly gid: number }): Promise<void>;
   /** udev has handled everything that is under way. */
   settle(): Promise<void>;
   /**
@@ -184,6 +186,11 @@ export class SystemDisks implements Disks {
   async format(node: string, layout: Layout): Promise<void> {
     const [program, ...args] = formatCommand(layout);
     await this.#write(program, [...args, node], { timeoutMs: formatDeadline });
+  }
+
+  async give(folder: string, owner: { readonly uid: number; readonly gid: number }): Promise<void> {
+    const args = ['--no-dereference', `${owner.uid}:${owner.gid}`, '--', folder];
+    await this.#exec.run('chown', args, { timeoutMs: 20_000 });
   }
 
   async settle(): Promise<void> {

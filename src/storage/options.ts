@@ -32,6 +32,11 @@ export function isMountable(fstype: string): fstype is Mountable {
   return (mountable as readonly string[]).includes(fstype);
 }
 
+/** Files on it have owners; on others all belong to the user that the mount names. */
+export function knowsOwners(fstype: string): boolean {
+  return !['vfat', 'exfat', 'ntfs'].includes(fstype);
+}
+
 /**
  * Type and options for a file system of a disk. `uid` and `gid` only where the file system has no owners of its own:
  * ext4 refuses them. Where the kernel has no driver for NTFS (`ntfs3`), ntfs-3g does it in user space.

@@ -249,3 +249,22 @@ test('a tool that fails half-way is no fault of the daemon, and what to do is sa
       /wipe: true/.test(error.details.remedy ?? ''),
   );
 });
+
+test('what was made can be written to by the user that pods run as, and nobody else’s folder becomes his', async () => {
+  for (const [fstype, policy, expected] of [
+    ['ext4', 'auto', [`${shareRoot}/Vault 1000:1000`]],
+    ['exfat', 'auto', []],
+    ['ext4', 'read-only', []],
+  ] as const) {
+    const given: string[] = [];
+    const made: FakeDisk = { ...disk, volumes: [{ ...volume('u1', 'Vault'), fstype }] };
+    const { storage, mount, context } = world(made, () => ({
+      give: async (folder, { uid, gid }) => void given.push(`${folder} ${uid}:${gid}`),
+    }));
+    storage.setPolicy(storage.diskById('Acme_S1'), policy);
+    context.remember({ serial: 'S1', size: 1 << 30 });
+    await mount.run(context);
+    assert.deepEqual(given, expected);
+    await storage.close();
+  }
+});

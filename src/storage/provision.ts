@@ -9,6 +9,7 @@ import { claimable, contentKnown, contentOf, inUse, lookInto } from '#storage/bl
 import type { LocalDisk, Volume } from '#storage/devices.ts';
 import type { LocalMounts, LocalParts } from '#storage/local.ts';
 import { freeName } from '#storage/names.ts';
+import { knowsOwners } from '#storage/options.ts';
 
 export interface ProvisionInput {
   readonly disk: string;
@@ -263,6 +264,8 @@ export class Provisioner {
     await this.#local.settled();
     const row = registry.get(volume.identity);
     if (row?.phase === 'mounted') {
+      if (knowsOwners(row.fstype) && row.extra.readOnly !== true)
+        await machine.disks.give(mounter.pathOf(row), settings.owner);
       context.progress(100, `mounted at ${mounter.pathOf(row)}`);
       return;
     }

@@ -22,6 +22,7 @@ const idle: Disks = {
   missing: () => [],
   partition: async () => undefined,
   format: async () => undefined,
+  give: async () => undefined,
   settle: async () => undefined,
   quiet: async () => undefined,
   health: async () => undefined,
