@@ -161,6 +161,25 @@ test('a disk that a program holds for itself is refused, and so is one whose ser
   assert.equal(disk.hash(), before);
 });
 
+const noBtrfs = hasProgram('mkfs.btrfs') ? undefined : 'mkfs.btrfs is not installed';
+test('the second disk of a mounted btrfs, which no table of mounts names, is refused, with wipe too', {
+  skip: skip ?? noBtrfs ?? false,
+}, async () => {
+  using first = new LoopDisk(160).attach();
+  using second = new LoopDisk(160).attach();
+  execFileSync('mkfs.btrfs', ['-q', '-f', first.node, second.node], { stdio: 'pipe' });
+  const point = mkdtempSync(join(tmpdir(), 'beosd-point-'));
+  execFileSync('mount', ['-o', `ro,device=${second.node}`, first.node, point]);
+  const before = second.hash();
+  const { devices, storage } = world();
+  devices.plug(second, 'S1');
+  const wipe = wish({ wipe: true });
+  assert.match((await refusals(storage, wipe)).join(), /disk_in_use: .*held open/);
+  assert.equal(second.hash(), before);
+  execFileSync('umount', [point]);
+  assert.deepEqual(await refusals(storage, wipe), [], 'it may be erased when it is in no use');
+});
+
 test('a disk exchanged for another one between plan and act is not touched, nor is the other one', {
   skip: skip ?? false,
 }, async () => {
