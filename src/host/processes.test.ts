@@ -74,3 +74,24 @@ test('maps that cannot be read in time hide no other holder', async () => {
   const holders = await processes.holders(root?.dev ?? '', AbortSignal.timeout(20_000));
   assert.ok(holders.some((holder) => holder.pid === pid));
 });
+
+test('on a machine that is too slow to look at all processes in time, those that were found are told', async () => {
+  await idleChild();
+  const root = parseMountInfo(readFileSync('/proc/self/mountinfo', 'utf8')).find(
+    ({ target }) => target === '/',
+  );
+  const late = new AbortController();
+  class SlowFiles extends Files {
+    override readText(path: string, maxBytes?: number): string | undefined {
+      if (path.endsWith('/comm')) late.abort(new Error('five seconds are over'));
+      return super.readText(path, maxBytes);
+    }
+  }
+  const processes = new SystemProcesses(
+    execThat(() => assert.fail('it is too late')),
+    new SlowFiles(),
+  );
+  const holders = await processes.holders(root?.dev ?? '', late.signal);
+  assert.equal(holders.length, 1);
+  await assert.rejects(processes.holders(root?.dev ?? '', late.signal), /five seconds are over/);
+});

@@ -15,7 +15,10 @@ export interface RawHolder {
 }
 
 export interface Processes {
-  /** Who has a file, its folder or its root on the file system `dev` (`major:minor`), in whatever mount namespace. */
+  /**
+   * Who has a file, its folder or its root on the file system `dev` (`major:minor`), in whatever mount namespace. Aborted,
+   * those who have been found by then; rejects when that is nobody.
+   */
   holders(dev: string, signal: AbortSignal): Promise<RawHolder[]>;
   /** One process of each other mount namespace in which the file system is mounted. */
   namespacesWith(dev: string, signal: AbortSignal): Promise<RawHolder[]>;
@@ -53,6 +56,15 @@ export class SystemProcesses implements Processes {
 
   async holders(dev: string, signal: AbortSignal): Promise<RawHolder[]> {
     const found: RawHolder[] = [];
+    try {
+      await this.#findHolders(dev, found, signal);
+    } catch (error) {
+      if (!signal.aborted || found.length === 0) throw error;
+    }
+    return found;
+  }
+
+  async #findHolders(dev: string, found: RawHolder[], signal: AbortSignal): Promise<void> {
     const others = new Map<string, { readonly pid: number; readonly target: string }>();
     for (const { pid, folder, namespace } of await this.#processes(signal)) {
       signal.throwIfAborted();
@@ -65,7 +77,6 @@ export class SystemProcesses implements Processes {
       const other = others.get(folder);
       if (other !== undefined) found.push(this.#describe(other.pid, other.target));
     }
-    return found;
   }
 
   async namespacesWith(dev: string, signal: AbortSignal): Promise<RawHolder[]> {
