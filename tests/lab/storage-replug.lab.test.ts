@@ -113,6 +113,36 @@ describe('sticks that come back', { skip: reason ?? false, timeout: 30 * 60_000 
     while (made < replugs) await round(random, replugs - made);
     assert.equal(made, replugs);
   });
+
+  it('two sticks of one serial number: each keeps its path in either order, and one that was ejected stays so', async () => {
+    for (const { serial } of sticks) await pull(serial);
+    await node.until('all are gone', 60_000, areHome);
+    const twins = ['LEFT', 'RIGHT'] as const;
+    const homeOf = (label: string) => `${shareRoot}/${label}`;
+    const ids = new Map<string, string>();
+    const plugTwin = async (label: string) => {
+      ids.set(label, await node.vm.plugUsb({ image: join(folder, label), serial: 'TWIN' }));
+      await node.until(`${label} is at home`, 60_000, isMounted(label, true));
+    };
+    const isMounted = (label: string, wanted: boolean) => (paths: readonly MountedPath[]) =>
+      paths.some(({ path }) => path === homeOf(label)) === wanted;
+    for (const label of twins) await makeStick({ image: join(folder, label), filesystem: 'ext4', label });
+    for (const label of twins) await plugTwin(label);
+    const ejected = await node.call('POST', '/command/umount-usb', { path: homeOf('LEFT') });
+    assert.equal(ejected.status, 200, ejected.message);
+    const { safe, poweredDown } = ejected.data as { safe: boolean; poweredDown: boolean };
+    assert.deepEqual([safe, poweredDown], [true, true]);
+    assert.deepEqual(
+      (await node.paths()).map(({ path }) => path),
+      [homeOf('RIGHT')],
+    );
+    for (const label of twins) await node.vm.unplugUsb(ids.get(label) ?? '');
+    await node.until('both are gone', 60_000, (paths) => paths.length === 0);
+    for (const label of twins.toReversed()) await plugTwin(label);
+    assert.deepEqual((await node.paths()).map(({ path }) => path).sort(), twins.map(homeOf));
+    for (const label of twins) await node.vm.unplugUsb(ids.get(label) ?? '');
+    await node.until('both are gone again', 60_000, (paths) => paths.length === 0);
+  });
 });
 
 function shuffled<T>(items: readonly T[], random: () => number): T[] {
