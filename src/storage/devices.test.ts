@@ -156,3 +156,15 @@ test('an NVMe drive below a subsystem is a disk; loops, memory, CDs and boot are
     ],
   );
 });
+
+test('a label or model that would steer the terminal of who reads it is shown without that', () => {
+  const properties = {
+    ...{ ID_FS_USAGE: 'filesystem', ID_FS_TYPE: 'vfat', ID_FS_UUID: 'u', ID_SERIAL: 'S' },
+    ...{ ID_FS_LABEL_ENC: '\\x1b[2J..\\x2fai\\x0a', ID_MODEL_ENC: 'Disk\\x07\u202e' },
+  };
+  const seen = seenWith([device('sda', usb, { properties })]);
+  const [disk] = seen.disks;
+  assert.deepEqual([disk?.volumes[0]?.label, disk?.model], ['\ufffd[2J../ai\ufffd', 'Disk\ufffd\ufffd']);
+  const [step] = plan(seen);
+  assert.equal(step?.do === 'mount' && step.row.name, '2J.._ai');
+});

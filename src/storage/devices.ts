@@ -98,10 +98,15 @@ function localDisk(device: BlockDevice, all: readonly BlockDevice[], system: Rea
 }
 
 function modelOf(properties: Readonly<Record<string, string>>): string {
-  const vendor = decodeUdev(properties['ID_VENDOR_ENC'] ?? '').trim();
-  const model = decodeUdev(properties['ID_MODEL_ENC'] ?? properties['ID_MODEL'] ?? '').trim();
+  const vendor = plain(properties['ID_VENDOR_ENC'] ?? '').trim();
+  const model = plain(properties['ID_MODEL_ENC'] ?? properties['ID_MODEL'] ?? '').trim();
   const known = vendor !== '' && vendor !== 'ATA' && !model.startsWith(vendor);
   return known ? `${vendor} ${model}`.trim() : model;
+}
+
+/** What a stick says of itself ends in terminals and logs: nothing in it may move a cursor or turn the text around. */
+function plain(text: string): string {
+  return decodeUdev(text).replace(/[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, '\ufffd');
 }
 
 function idOf(text: string): string {
@@ -117,7 +122,7 @@ function volumeOf(device: BlockDevice, disk: Omit<LocalDisk, 'volumes'>): Volume
     device,
     role: roleOf(properties, disk),
     fstype: properties['ID_FS_TYPE'] ?? '',
-    label: decodeUdev(properties['ID_FS_LABEL_ENC'] ?? properties['ID_FS_LABEL'] ?? ''),
+    label: plain(properties['ID_FS_LABEL_ENC'] ?? properties['ID_FS_LABEL'] ?? ''),
     uuid,
     partUuid,
     identity: `fs:${uuid || partUuid || where}:${disk.serial || disk.id}`,
