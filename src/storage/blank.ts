@@ -85,6 +85,16 @@ export async function lookInto(
   }
 }
 
+/** What a partition of ours holds that we did not put there. Throws when it cannot be read: that is not nothing. */
+export async function foundOn(disks: Disks, node: string): Promise<string[]> {
+  const signatures = await disks.signatures(node);
+  const probed = await disks.probe(node);
+  const found = ['ID_FS_TYPE', 'ID_PART_TABLE_TYPE'].flatMap((key) => probed[key] ?? []);
+  if (probed['ID_FS_AMBIVALENT'] !== undefined) found.push('more than one kind of content');
+  const more = found.length === 0 ? signatures.map(({ type }) => `a signature of ${type}`) : [];
+  return [...found, ...more].map((what) => `${what} on ${node} that is not ours`);
+}
+
 /** Nobody else has it open for himself: not the kernel (mounted, dm, md, swap), not a program. */
 export async function claimable(disks: Disks, disk: LocalDisk): Promise<string[]> {
   try {

@@ -268,3 +268,23 @@ test('what was made can be written to by the user that pods run as, and nobody e
     await storage.close();
   }
 });
+
+test('a partition that cannot be read is not taken for an empty one when a format is gone on with', async () => {
+  const written: string[] = [];
+  const unread = new ExecError({
+    ...{ file: 'wipefs', args: [], reason: 'exit', exitCode: 1, stdout: '' },
+    stderr: 'wipefs: error: /dev/sda1: probing initialization failed: Input/output error',
+  });
+  const { storage, context } = world({ ...disk, volumes: [volume('', '')] }, () => ({
+    // blkid answers 2 for what it cannot read and for what is empty (blkid(8)).
+    probe: async (node) => (node === '/dev/sda' ? { ID_PART_TABLE_UUID: 't' } : {}) as Record<string, string>,
+    signatures: (node) => (node === '/dev/sda1' ? Promise.reject(unread) : Promise.resolve([])),
+    format: async (node) => void written.push(node),
+    partition: async (node) => void written.push(node),
+  }));
+  const [, partition, format] = storage.provisioner.definition().phases(wish);
+  context.remember({ layout: { tableUuid: 'T', fsUuid: 'F' }, serial: 'S1', size: 1 << 30, appearance: '1' });
+  for (const phase of [partition, format])
+    await assert.rejects(async () => phase?.resume?.(context), isCalled('impossible', /Input.output/));
+  assert.deepEqual(written, []);
+});

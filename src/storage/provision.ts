@@ -5,7 +5,7 @@ import type { Layout } from '#host/disks.ts';
 import { ExecError } from '#host/exec.ts';
 import type { Check, JobDefinition, Phase, PhaseContext } from '#jobs/definition.ts';
 import { type Seen, whyNot } from '#storage/automount.ts';
-import { claimable, contentKnown, contentOf, inUse, lookInto } from '#storage/blank.ts';
+import { claimable, contentKnown, contentOf, foundOn, inUse, lookInto } from '#storage/blank.ts';
 import type { LocalDisk, Volume } from '#storage/devices.ts';
 import type { LocalMounts, LocalParts } from '#storage/local.ts';
 import { freeName } from '#storage/names.ts';
@@ -183,7 +183,8 @@ export class Provisioner {
       const content = await contentOf(this.#parts.machine.disks, disk);
       if (content.length > 0 && !(await this.#isOurTable(disk, layout))) throw interrupted(disk, content);
       for (const { device } of disk.volumes) {
-        const inside = device.kind === 'partition' ? await this.#foundOn(device.node) : [];
+        const inside =
+          device.kind === 'partition' ? await foundOn(this.#parts.machine.disks, device.node) : [];
         if (inside.length > 0) throw interrupted(disk, inside);
       }
       await this.#claimed(disk);
@@ -221,7 +222,7 @@ export class Provisioner {
         throw interrupted(disk, await contentOf(this.#parts.machine.disks, disk));
       const { node } = this.#ourVolume(disk).device;
       if (isOurFs(await this.#parts.machine.disks.probe(node), layout)) return;
-      const inside = await this.#foundOn(node);
+      const inside = await foundOn(this.#parts.machine.disks, node);
       if (inside.length > 0) throw interrupted(disk, inside);
       this.#same(context, { sameAppearance: false, idle: true });
       await this.#claimed(disk);
@@ -325,14 +326,6 @@ export class Provisioner {
   async #claimed(disk: LocalDisk): Promise<void> {
     const held = await claimable(this.#parts.machine.disks, disk);
     if (held.length > 0) throw fault('disk_in_use', `${describe(disk)}: ${held.join('; ')}.`);
-  }
-
-  /** What a partition of ours holds that we did not put there. */
-  async #foundOn(node: string): Promise<string[]> {
-    const probed = await this.#parts.machine.disks.probe(node);
-    const found = ['ID_FS_TYPE', 'ID_PART_TABLE_TYPE'].flatMap((key) => probed[key] ?? []);
-    if (probed['ID_FS_AMBIVALENT'] !== undefined) found.push('more than one kind of content');
-    return found.map((what) => `${what} on ${node} that is not ours`);
   }
 
   /** The one partition that was made on a disk; the kernel may know it only since a moment ago. */
