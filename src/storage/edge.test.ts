@@ -233,6 +233,11 @@ test('force is for root and bound signatures; a busy stick names who holds it', 
     await codeOf(() => umount({ params: {}, query, body: { path } }, call())),
     'bound_form_required',
   );
+  const dry = call({ dryRun: true });
+  for (const umount of [handlers['command.umountUsb'], handlers['command.umountUsbIncluster']]) {
+    const asked = { params: {}, query, body: { path: 'STICK' } };
+    assert.equal(await codeOf(() => umount(asked, dry)), 'bound_form_required', 'the proof of the act');
+  }
   const root: Caller = { class: 'root', proof: 'socket' };
   const forced = await umount({ params: {}, query, body: { path } }, call({ caller: root }));
   assert.ok('data' in forced);

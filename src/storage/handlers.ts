@@ -136,17 +136,19 @@ function umountHandlers(edge: StorageEdge): Pick<Handlers, UmountNames> {
   };
   return {
     'command.umountSamba': ({ body, query }, call) =>
-      plainly(share('smb', body.path, 'absolute'), call, query.force),
+      plainly(share('smb', body.path, 'absolute'), call, allowed(query.force, call)),
     'command.umountNfs': ({ body, query }, call) =>
-      plainly(share('nfs', body.path, 'absolute'), call, query.force),
+      plainly(share('nfs', body.path, 'absolute'), call, allowed(query.force, call)),
     'command.umountSambaIncluster': ({ body }, call) => inCluster('smb', body, call),
     'command.umountNfsIncluster': ({ body }, call) => inCluster('nfs', body, call),
     'command.umountUsb': async ({ body, query }, call) => {
+      allowed(query.force, call);
       const row = usb(body.path, 'either');
       if (call.dryRun) return { plan: ejectPlan(storage.mounter.pathOf(row), query.force === true) };
       return { data: await eject(row, call, query.force) };
     },
     'command.umountUsbIncluster': async ({ body, query }, call) => {
+      allowed(query.force, call);
       onlyThisNode(edge, body.node);
       const row = usb(body.path, 'relative');
       if (call.dryRun) return { plan: ejectPlan(storage.mounter.pathOf(row), query.force === true) };
@@ -175,6 +177,12 @@ function mayAct(storage: Storage): void {
 function onlyThisNode({ nodeName }: StorageEdge, node: string | undefined): void {
   if (node === undefined || node === nodeName()) return;
   throw fault('not_found', `There is no node ${node} in reach.`, { field: 'node' });
+}
+
+/** `force` as it was asked for, by somebody who may: a dry run needs the proof of the act. */
+function allowed(force: boolean | undefined, call: Call): boolean | undefined {
+  mayForce(force, call.caller);
+  return force;
 }
 
 function onThisNode({ nodeName }: StorageEdge, path: string) {
