@@ -72,6 +72,20 @@ test('a share root, a boot partition, or a root on a stick makes its disk one of
   assert.deepEqual(systemOf([...disks, ...more], entries), ['sda', 'sdb', 'sdd']);
 });
 
+test('the disk of a Raspberry Pi whose root is an overlay of the initrd is told by what it boots from', () => {
+  const disks = [
+    device('sda', usb),
+    device('sda1', usb, { dev: '8:121' }),
+    device('sda2', usb),
+    device('sdb', usb),
+  ];
+  const root = entry('overlay', '/', 'overlay', '0:32', 'rw,lowerdir=/lower,upperdir=/upper/data');
+  const firmware = entry('/dev/sda1', '/boot/firmware', 'vfat', '8:121');
+  assert.deepEqual(systemOf(disks, [root, firmware]), ['sda']);
+  assert.deepEqual(systemOf(disks, [root, entry('/dev/sda1', '/efi', 'vfat', '8:121')]), ['sda']);
+  assert.deepEqual(systemOf(disks, [root, entry('/dev/sda1', '/bootleg', 'vfat', '8:121')]), []);
+});
+
 test('below an overlay it is the disks of its layers', () => {
   const disks = [device('sda', usb), device('sda2', usb, { dev: '8:111' }), device('sdb', usb)];
   const entries = [

@@ -153,13 +153,19 @@ export function systemDisks(
   paths: readonly string[],
 ): Set<string> {
   const found = new Set<string>();
-  for (const path of withLayers(paths, entries)) {
+  for (const path of withLayers([...paths, ...bootPlaces(entries)], entries)) {
     const entry = coveringMount(entries, path);
     const device = entry && deviceOfMount(devices, entry);
     for (const each of device ? [device, ...devices.filter((other) => areOneBtrfs(device, other))] : [])
       collectDisks(each, devices, found, 0);
   }
   return found;
+}
+
+/** Where something is mounted that the machine boots from: distributions differ (`/boot/firmware`, `/boot/efi`, `/efi`). */
+function bootPlaces(entries: readonly MountEntry[]): string[] {
+  const targets = entries.map((entry) => entry.target);
+  return targets.filter((target) => isWithin(target, '/boot') || isWithin(target, '/efi'));
 }
 
 /** The paths, and the folders that overlays are made of which they lie on. */
