@@ -40,7 +40,7 @@ type Op =
 const names = ['STICK', 'STICK-2', 'Photos', 'public', 'backup', 'Acme_Disk'];
 const sources = ['//nas/public', '//nas/backup', '//attic/public'];
 
-const disk = fc.nat(4);
+const disk = fc.nat(6);
 /** Calls of a daemon before which others may get in; rmdir itself is by name, and nothing lies between it and its look. */
 const replaced = ['look', 'make', 'rename', 'mount', 'commit done'];
 const race = (op: 'replaceFolder' | 'foreignFolder' | 'foreignFile', calls = [...replaced, 'remove']) =>
@@ -125,6 +125,9 @@ class World {
       stick('S3', [volume(3, 'Photos', 'exfat'), volume(4, '', 'xfs')]),
       stick('S4', [{ ...volume(5, 'Old', 'ntfs'), dirty: true }]),
       stick('S5', [{ ...volume(6, 'Broken', 'ext4'), broken: 'mount: wrong fs type, bad superblock' }]),
+      // Two that call themselves as others do, as cheap ones do.
+      stick('S1', [volume(7, 'STICK', 'vfat')]),
+      stick('S3', [volume(8, 'Photos', 'ext4'), volume(9, 'Twin', 'ext4')]),
     ];
     for (const [n, source] of sources.entries()) this.machine.shares.set(source, volume(10 + n, '', 'cifs'));
     this.machine.servers.add('nas');
