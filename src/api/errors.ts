@@ -147,7 +147,8 @@ export const errorCatalogue = {
   disk_in_use: {
     status: 422,
     meaning: 'The disk is mounted, held by something, or carries the system.',
-    remedy: 'Unmount it first; a disk that carries the system is never touched.',
+    remedy:
+      'Unmount it first; a USB disk is stopped by that, so set its policy to `ignore` and plug it in again instead. A disk that carries the system is never touched.',
   },
   confirm_mismatch: {
     status: 422,

@@ -28,6 +28,14 @@ function world(plugged: FakeDisk, disks: (machine: FakeMachine) => Partial<Disks
   return { machine, storage, check, partition, format, mount, context };
 }
 
+/** Partitioning makes another disk of it. */
+const remade = (before: FakeDisk, after: FakeDisk) => (machine: FakeMachine) => ({
+  partition: async () => {
+    machine.unplug(before);
+    machine.plug(after);
+  },
+});
+
 const targets = (machine: FakeMachine) => machine.entries().map((entry) => entry.target);
 
 const isCalled = (code: string, words: RegExp) => (error: unknown) =>
@@ -189,12 +197,7 @@ test('a disk that takes the place of another one while its table is read is not 
 test('a disk that is erased and made anew under the same name gets the same path', async () => {
   const before: FakeDisk = { ...disk, transport: 'usb', volumes: [volume('u1', 'Vault')] };
   const after: FakeDisk = { ...before, volumes: [volume('u2', 'Vault')] };
-  const { machine, storage, check, partition, mount, context } = world(before, (machine) => ({
-    partition: async () => {
-      machine.unplug(before);
-      machine.plug(after);
-    },
-  }));
+  const { machine, storage, check, partition, mount, context } = world(before, remade(before, after));
   await storage.start();
   const [row] = storage.registry.all();
   assert.ok(row);
@@ -225,10 +228,29 @@ test('what was made after a kill is mounted although what was there before had b
 });
 
 test('a disk that is not mounted in the end says why', async () => {
-  const { storage, mount, context } = world({ ...disk, volumes: [volume('u1', 'Vault')] }, () => ({}));
-  storage.setPolicy(storage.diskById('Acme_S1'), 'ignore');
+  const { machine, mount, context } = world({ ...disk, volumes: [volume('u1', 'Vault')] }, () => ({}));
+  machine.fstab.set('/srv/elsewhere', 'u1');
   context.remember({ serial: 'S1', size: 1 << 30 });
-  await assert.rejects(async () => mount.run(context), isCalled('mount_failed', /policy is ignore/));
+  await assert.rejects(async () => mount.run(context), isCalled('mount_failed', /fstab says where/));
+});
+
+test('a stick that was left alone so that it could be erased is mounted when it has been', async () => {
+  const before: FakeDisk = { ...disk, transport: 'usb', volumes: [volume('u1', 'OLD')] };
+  const after: FakeDisk = { ...before, volumes: [volume('u2', 'Vault')] };
+  const { machine, storage, check, partition, mount, context } = world(before, remade(before, after));
+  await storage.start();
+  await assert.rejects(async () => check.run(context), isCalled('disk_in_use', /mounted at .*OLD/));
+  storage.setPolicy(storage.diskById('Acme_S1'), 'ignore');
+  machine.unplug(before);
+  await storage.local.settled();
+  machine.plug(before);
+  await storage.local.settled();
+  await check.run(context);
+  await partition.run(context);
+  await mount.run(context);
+  assert.deepEqual(targets(machine), ['/', `${shareRoot}/Vault`]);
+  assert.equal((await storage.disks())[0]?.policy, 'auto');
+  await storage.close();
 });
 
 test('a tool that fails half-way is no fault of the daemon, and what to do is said', async () => {

@@ -4,7 +4,7 @@ import type { ProvisionFilesystem } from '#api/storage.ts';
 import type { Layout } from '#host/disks.ts';
 import { ExecError } from '#host/exec.ts';
 import type { Check, JobDefinition, Phase, PhaseContext } from '#jobs/definition.ts';
-import { type Seen, whyNot } from '#storage/automount.ts';
+import { policyOf, type Seen, whyNot } from '#storage/automount.ts';
 import { claimable, contentKnown, contentOf, foundOn, inUse, lookInto } from '#storage/blank.ts';
 import type { LocalDisk, Volume } from '#storage/devices.ts';
 import type { LocalMounts, LocalParts } from '#storage/local.ts';
@@ -110,7 +110,7 @@ export class Provisioner {
       },
       {
         name: 'mount',
-        does: 'mount it by its UUID, now and after every start',
+        does: 'mount it by its UUID, now and after every start; a policy `ignore` was for what is erased and ends',
         reversible: true,
         weight: 1,
         cancellable: false,
@@ -261,6 +261,7 @@ export class Provisioner {
     // What was there before may have been ejected from this very device; this has not.
     for (const { identity, source, heldOff } of registry.all())
       if (source === volume.device.node && heldOff) registry.update(identity, { heldOff: undefined });
+    if (policyOf(disk, registry.policies()) === 'ignore') registry.setPolicy(disk.id, 'auto');
     this.#local.forgetFailure(volume.identity);
     await this.#local.settled();
     const row = registry.get(volume.identity);
