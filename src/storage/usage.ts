@@ -36,7 +36,7 @@ interface State {
   reason: string;
   at: number;
   flight: Promise<void> | undefined;
-  /** The last try did not end in time. */
+  /** The last try brought no answer: it did not end in time, or could not be made. */
   late: boolean;
   /** The child that asked last hangs in the kernel: another one would only hang beside it. */
   lingers: boolean;
@@ -185,8 +185,11 @@ export class UsageProbe {
 
   async #failed(state: State, path: string, error: unknown): Promise<void> {
     this.#awaitEnd(state, error);
-    state.late = error instanceof ExecError && error.reason === 'timeout';
-    if (state.late && !state.invalid && (await this.#isSlow()) && !state.lingers) {
+    // An error is the file system's word only when it was asked, and answered: not when no child could be started.
+    const answered = error instanceof ExecError && error.reason === 'exit';
+    const unasked = !answered && !(error instanceof ExecError && error.reason === 'timeout');
+    state.late = !answered;
+    if (state.late && !state.invalid && (unasked || (await this.#isSlow())) && !state.lingers) {
       state.retryAt = this.#clock.monotonic() + this.#patience.fresh;
       return;
     }

@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ExecError } from '#host/exec.ts';
+import { FakeClock } from '#host/fake/clock.ts';
+import { FakeMachine } from '#host/fake/machine.ts';
+import { UsageProbe } from '#storage/usage.ts';
+
+const failed = (reason: ExecError['reason'], stderr = '') =>
+  new ExecError({
+    ...{ file: 'stat', args: [], exitCode: reason === 'exit' ? 1 : null, stdout: '', stderr },
+    reason,
+  });
+
+/** A mount that is asked for its numbers every minute; `error` is what comes of it, undefined: the numbers. */
+function asked() {
+  const { mounts } = new FakeMachine().ports();
+  const clock = new FakeClock();
+  const changes: boolean[] = [];
+  const state: { error: Error | undefined } = { error: undefined };
+  const usage: typeof mounts.usage = (target, timeoutMs) =>
+    state.error === undefined || target === '/proc'
+      ? mounts.usage(target, timeoutMs)
+      : Promise.reject(state.error);
+  const probe = new UsageProbe({ ...mounts, usage }, clock, (_, invalid) => changes.push(invalid));
+  const check = async (error?: Error) => {
+    state.error = error;
+    await clock.advance(60_000);
+    return probe.check('key', '/srv/share');
+  };
+  return { probe, changes, check };
+}
+
+test('a child that could not be started, or that the machine has ended, says nothing about the mount', async () => {
+  const { probe, changes, check } = asked();
+  await check();
+  const noMemory = Object.assign(new Error('spawn ENOMEM'), { code: 'ENOMEM' });
+  for (const error of [failed('start'), failed('signal'), noMemory]) {
+    assert.equal(await check(error), 'answers');
+    const { invalid, usage } = await probe.usage('key', '/srv/share', 'cifs');
+    assert.deepEqual([invalid, usage.total], [false, 4_096_000]);
+  }
+  assert.deepEqual(changes, []);
+  assert.equal(await check(failed('exit', 'Host is down')), 'fails');
+  assert.deepEqual(changes, [true]);
+});
+
+test('a dead mount is neither called alive nor to be made anew at once because no child could be started', async () => {
+  const { probe, changes, check } = asked();
+  assert.equal(await check(failed('exit', 'Host is down')), 'fails');
+  assert.equal(await check(failed('start')), 'hangs');
+  assert.equal(probe.isInvalid('key'), true);
+  assert.equal(await check(), 'answers');
+  assert.deepEqual(changes, [true, false]);
+});
