@@ -58,7 +58,11 @@ export class Volumes {
 
   /** Begins to look; resolves when what was wanted at start has been tried. */
   async start(): Promise<void> {
-    this.#secrets.sweep();
+    try {
+      this.#secrets.sweep();
+    } catch (error) {
+      this.#core.onError('sweeping credentials', error); // no reason to leave the disks alone
+    }
     await this.#storage.start();
   }
 

@@ -1,9 +1,9 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto';
-import { closeSync, constants, fsyncSync, mkdirSync, openSync, readdirSync, writeSync } from 'node:fs';
+import { closeSync, constants, fsyncSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { Exec } from '#host/exec.ts';
-import { type Files, syncDir } from '#host/files.ts';
-import { errnoOf } from '#lib/fault.ts';
+import { type Exec, ExecError } from '#host/exec.ts';
+import type { Files } from '#host/files.ts';
+import { SecretFiles } from '#host/secrets.ts';
 
 /** Keeps what must not be read by others: at rest sealed to this machine, in use in files on tmpfs. */
 export interface Secrets {
@@ -52,8 +52,14 @@ export class SystemSecrets implements Secrets {
     if (sealed.startsWith('key:')) return this.#decrypt(name, sealed.slice(4));
     const args = ['decrypt', `--name=${credentialName(name)}`, '-', '-'];
     const stdin = sealed.replace(/^systemd:/, '');
-    const { stdout } = await this.#exec.run('systemd-creds', args, { stdin, timeoutMs: 20_000 });
-    return stdout;
+    try {
+      const { stdout } = await this.#exec.run('systemd-creds', args, { stdin, timeoutMs: 20_000 });
+      return stdout;
+    } catch (error) {
+      // What it printed before it failed may be the secret: only what it complained of is told, and no cause is kept.
+      const { reason, stderr } = error instanceof ExecError ? error : { reason: 'start', stderr: '' };
+      throw new Error(`systemd-creds cannot open it: ${stderr.trim() || `ended by ${reason}`}`);
+    }
   }
 
   async withFile<T>(secret: string, use: (path: string) => Promise<T>): Promise<T> {
@@ -67,39 +73,44 @@ export class SystemSecrets implements Secrets {
     }
   }
 
-  /** Files that a crash left on tmpfs; called once at start. */
+  /** Files that a crash left on tmpfs, or beside the key; called once at start. What cannot go keeps no other. */
   sweep(): void {
-    try {
-      for (const name of readdirSync(this.#places.runDir))
-        this.#files.remove(join(this.#places.runDir, name));
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') throw error;
-    }
+    this.#files.sweepTemps(this.#places.keyFile);
+    new SecretFiles(this.#places.runDir, this.#files).sweep(new Set());
   }
 
   #encrypt(name: string, secret: string): string {
     const nonce = randomBytes(12);
-    const cipher = createCipheriv('aes-256-gcm', this.#key(), nonce).setAAD(Buffer.from(name));
+    const cipher = createCipheriv('aes-256-gcm', this.#key() ?? this.#newKey(), nonce).setAAD(
+      Buffer.from(name),
+    );
     const body = Buffer.concat([cipher.update(secret, 'utf8'), cipher.final()]);
     return Buffer.concat([nonce, cipher.getAuthTag(), body]).toString('base64');
   }
 
   #decrypt(name: string, sealed: string): string {
+    const key = this.#key();
+    // A new key would open nothing, and stand in the way of the old one when that is put back.
+    if (key === undefined)
+      throw new Error(`the key that it was sealed with is gone (${this.#places.keyFile})`);
     const bytes = Buffer.from(sealed, 'base64');
-    const decipher = createDecipheriv('aes-256-gcm', this.#key(), bytes.subarray(0, 12));
+    const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, 12));
     decipher.setAAD(Buffer.from(name)).setAuthTag(bytes.subarray(12, 28));
     return Buffer.concat([decipher.update(bytes.subarray(28)), decipher.final()]).toString('utf8');
   }
 
-  #key(): Buffer {
+  #key(): Buffer | undefined {
     const kept = this.#files.readBytes(this.#places.keyFile);
-    if (kept?.length === 32) return kept;
-    if (kept !== undefined)
+    if (kept !== undefined && kept.length !== 32)
       throw new Error(`${this.#places.keyFile} is not a key (${kept.length} bytes, not 32)`);
+    return kept;
+  }
+
+  /** Whole or not at all: half a key, left by a full disk or a power cut, would be in the way for good. */
+  #newKey(): Buffer {
     mkdirSync(dirname(this.#places.keyFile), { recursive: true, mode: 0o755 });
     const key = randomBytes(32);
-    writeNew(this.#places.keyFile, key);
-    syncDir(dirname(this.#places.keyFile));
+    this.#files.replace(this.#places.keyFile, key, { mode: 0o600 });
     return key;
   }
 }
