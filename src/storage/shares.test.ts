@@ -333,3 +333,19 @@ test('a share that a person unmounts and mounts while it is asked keeps its new 
   answer?.reject(hung());
   await storage.close();
 });
+
+test('a store that cannot be read for a moment ends neither the daemon nor the care for shares', async () => {
+  let broken = false;
+  const guard = (call: string) => {
+    if (broken && call === 'read') throw new Error('SQLITE_IOERR');
+  };
+  const { storage, machine, clock, mount, isInvalid } = await shares({ guard });
+  await mount('nas');
+  machine.servers.delete('nas');
+  broken = true;
+  await pass(clock, 10_000);
+  broken = false;
+  await pass(clock, 4000);
+  assert.equal(await isInvalid('nas'), true);
+  await storage.close();
+});

@@ -163,11 +163,20 @@ export class Shares {
     const { clock } = this.#parts.machine;
     while (!this.#stop.signal.aborted) {
       // A node without shares is silent.
-      if (this.rows().length === 0) await this.#wished.promise;
+      if (this.#hasNone()) await this.#wished.promise;
       this.#wished = Promise.withResolvers();
       await clock.sleep(tendEvery, this.#stop.signal).catch(() => undefined);
       // Nobody waits for it: a share that hangs is passed over by the next round.
       if (!this.#stop.signal.aborted) void this.#tendOnce();
+    }
+  }
+
+  /** A store that cannot be read now may be readable the next time. */
+  #hasNone(): boolean {
+    try {
+      return this.rows().length === 0;
+    } catch {
+      return false;
     }
   }
 
