@@ -143,6 +143,28 @@ test('a share that a starting server does not know yet is asked for again within
   await storage.close();
 });
 
+test('a login that is refused is not tried again and again because its server comes and goes', async () => {
+  for (const words of ['mount error(13): Permission denied', 'mount error(127): Key has expired']) {
+    let tries = 0;
+    const guard = (call: string) => {
+      if (call === 'mount') tries++;
+    };
+    const { storage, machine, clock, mount, lose } = await shares({ guard });
+    await mount('nas', { user: 'ann', password: 'pw' });
+    await lose('nas', words);
+    const [before, began] = [tries, clock.monotonic()];
+    while (clock.monotonic() - began < 3_600_000) {
+      machine.servers.delete('nas');
+      await pass(clock, 10_000);
+      machine.servers.add('nas');
+      await pass(clock, 50_000);
+    }
+    // Once for the return of the server, then after 10, 20 and 40 minutes.
+    assert.ok(tries - before >= 2 && tries - before <= 4, `${words}: ${tries - before} tries in an hour`);
+    await storage.close();
+  }
+});
+
 test('credentials that are good are kept until others have proved to be, also over a crash between', async () => {
   const sealedMeanwhile: (string | undefined)[] = [];
   let spy: (call: string) => void = () => undefined;

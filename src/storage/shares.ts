@@ -31,8 +31,6 @@ const dialTimeout = 4000;
 const mendsItself = 5000;
 /** So long a mount may hang of a server that takes connections all the time, ms. */
 const hangsFor = 60_000;
-/** A server that refuses the credentials is not asked again soon: accounts are locked by repetition. */
-const refusedPause = 5 * 60_000;
 
 interface Doubt {
   /** By the monotonic clock, ms. */
@@ -258,7 +256,7 @@ export class Shares {
     const answers = await this.#dial(row, dialled);
     // What went wrong while the server was away says nothing about it now.
     if (answers && this.#away.delete(row.identity)) {
-      breaker.succeeded();
+      breaker.returned();
       this.#doubted.set(row.identity, { since: machine.clock.monotonic(), returned: true });
     }
     if (!answers) this.#away.add(row.identity);
@@ -340,7 +338,7 @@ export class Shares {
     } catch (error) {
       const now = machine.clock.monotonic();
       breaker.failed(now);
-      if (refusesLogin(error)) breaker.pause(now + refusedPause);
+      if (refusesLogin(error)) breaker.refused(now);
       around.log('a share could not be mounted again', { path: row.name, error: messageOf(error) });
     }
   }

@@ -142,7 +142,12 @@ export function listFault(words: string): Fault<ErrorCode> {
   return fault('mount_failed', words.trim() || 'smbclient ended without a word');
 }
 
-/** EACCES; all else that a server says may be over in a moment: one that starts knows its shares later than its port. */
+/**
+ * EACCES, or what the kernel makes of an account that is expired or disabled (ENOKEY, EKEYEXPIRED, EKEYREVOKED,
+ * EKEYREJECTED). All else that a server says may be over in a moment: one that starts knows its shares later than its
+ * port.
+ */
 export function refusesLogin(error: unknown): boolean {
-  return isFault(error) && error.code === 'mount_refused' && /mount error\s?\(13\)/.test(error.message);
+  const words = isFault(error) && error.code === 'mount_refused' ? error.message : '';
+  return /mount error\s?\((13|12[6-9])\)/.test(words);
 }
