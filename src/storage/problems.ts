@@ -1,19 +1,34 @@
 import type { Problem } from '#storage/ports.ts';
+import type { MountFailure } from '#storage/shares.ts';
 import type { Listed } from '#storage/views.ts';
 
 /** The conditions that storage reports: what is wrong, and which routes mend it. */
 
-export function mountDead(row: Pick<Listed, 'path' | 'device' | 'type'>): Problem {
+export function mountDead(
+  row: Pick<Listed, 'path' | 'device' | 'type'>,
+  failure: MountFailure | undefined,
+): Problem {
   const kind = row.type === 'smb' ? 'samba' : row.type;
+  const umount = row.type === 'hdd' ? [] : [`POST /command/umount-${kind}`];
+  const base = { code: 'mount_dead', severity: 'warning' } as const;
+  if (failure !== undefined) {
+    return {
+      ...base,
+      message: `${row.device} is not mounted at ${row.path}: ${failure.words.split('\n')[0] ?? ''}`,
+      remedy: failure.needsLogin
+        ? 'Mount it again with the right user and password. Or unmount it.'
+        : 'It is tried again all the time. Correct on the server what the message says, or unmount it.',
+      fixedBy: failure.needsLogin ? [`POST /command/mount-${kind}`, ...umount] : umount,
+    };
+  }
   return {
-    code: 'mount_dead',
-    severity: 'warning',
+    ...base,
     message: `${row.device} at ${row.path} does not answer.`,
     remedy:
       row.type === 'smb' || row.type === 'nfs'
         ? 'Switch the file server on or check the network; it comes back by itself. Or unmount it.'
         : 'Unplug the disk and plug it in again; if it stays silent, it may be broken.',
-    fixedBy: row.type === 'hdd' ? [] : [`POST /command/umount-${kind}`],
+    fixedBy: umount,
   };
 }
 

@@ -32,7 +32,7 @@ export class ShareLists {
   }
 
   async smb(target: SmbTarget, login: Login | undefined): Promise<{ path: string; mounted: boolean }[]> {
-    const output = await this.#ask(() => this.#smbOutput(target, login));
+    const output = await askForShares(this.#machine, target, login);
     return parseSmbShares(output).map((share) => {
       const identity = smbIdentity({ ...target, share, path: share });
       return { path: smbPathOf(target, share), mounted: this.#isMounted(identity) } satisfies Choice;
@@ -41,38 +41,42 @@ export class ShareLists {
 
   async nfs(server: string): Promise<{ path: string; acl: string; mounted: boolean }[]> {
     const { network } = this.#machine;
-    const output = await this.#flights.run(server, () => this.#ask(() => network.nfsExports(server)));
+    const output = await this.#flights.run(server, () => asked(() => network.nfsExports(server)));
     return parseExports(output).map((each) => ({
       ...each,
       mounted: this.#isMounted(nfsIdentity({ server, path: each.path })),
     }));
   }
 
-  #smbOutput(target: SmbTarget, login: Login | undefined): Promise<string> {
-    const { network, secrets } = this.#machine;
-    if (login === undefined) return network.smbShares(target.server, target.port, undefined);
-    return secrets.withFile(credentialsFile(login), (file) =>
-      network.smbShares(target.server, target.port, file),
-    );
-  }
-
-  async #ask(work: () => Promise<string>): Promise<string> {
-    try {
-      return await work();
-    } catch (error) {
-      if (error instanceof ExecError && error.reason === 'start') {
-        throw fault('mount_failed', `${error.file} is not installed.`, { cause: error });
-      }
-      if (error instanceof ExecError && error.reason === 'timeout') {
-        throw fault('server_unreachable', 'mount error(115): the server did not answer in time', {
-          cause: error,
-        });
-      }
-      throw listFault(wordsOf(error));
-    }
-  }
-
   #isMounted(identity: string): boolean {
     return this.#registry.get(identity)?.phase === 'mounted';
+  }
+}
+
+/** What smbclient lists with this login; throws a refusal in the words of mount.cifs when the server does not take it. */
+export function askForShares(
+  { network, secrets }: Pick<Machine, 'network' | 'secrets'>,
+  { server, port }: Pick<SmbTarget, 'server' | 'port'>,
+  login: Login | undefined,
+): Promise<string> {
+  if (login === undefined) return asked(() => network.smbShares(server, port, undefined));
+  return asked(() =>
+    secrets.withFile(credentialsFile(login), (file) => network.smbShares(server, port, file)),
+  );
+}
+
+async function asked(work: () => Promise<string>): Promise<string> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof ExecError && error.reason === 'start') {
+      throw fault('mount_failed', `${error.file} is not installed.`, { cause: error });
+    }
+    if (error instanceof ExecError && error.reason === 'timeout') {
+      throw fault('server_unreachable', 'mount error(115): the server did not answer in time', {
+        cause: error,
+      });
+    }
+    throw listFault(wordsOf(error));
   }
 }

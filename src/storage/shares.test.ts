@@ -1,68 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ExecError } from '#host/exec.ts';
-import type { FakeClock } from '#host/fake/clock.ts';
 import { FakeMachine, type FakeVolume } from '#host/fake/machine.ts';
 import { isFault } from '#lib/fault.ts';
-import type { Login } from '#storage/smb.ts';
-import { quickStore, type RigOptions, rig, shareRoot } from '../../tests/support/fake-storage.ts';
-
-const target = (server: string, share: string) => ({ server, port: undefined, share, path: share });
-
-async function shares(options: Partial<RigOptions> = {}) {
-  const machine = options.machine ?? new FakeMachine(['/', '/olares', shareRoot]);
-  for (const server of ['nas', 'attic']) {
-    machine.servers.add(server);
-    machine.shares.set(`//${server}/${server}-files`, {
-      fstype: 'cifs',
-      uuid: server,
-      label: '',
-      files: new Map(),
-    });
-  }
-  const parts = rig({ store: quickStore(), ...options, machine });
-  await parts.storage.start();
-  const mount = (server: string, login?: Login) =>
-    parts.storage.shares.mountSmb(target(server, `${server}-files`), login);
-  const isInvalid = async (server: string) =>
-    (await parts.storage.mounted((row) => row.path === `${shareRoot}/${server}-files`)).every(
-      (row) => row.invalid,
-    );
-  const row = (server: string) => {
-    const found = parts.storage.registry.byName(`${server}-files`);
-    assert.ok(found);
-    return found;
-  };
-  const refuse = (server: string, words: string) => {
-    const share = machine.shares.get(`//${server}/${server}-files`);
-    assert.ok(share);
-    share.broken = words;
-    return () => {
-      delete share.broken;
-    };
-  };
-  const pathOf = (server: string) => `${shareRoot}/${server}-files`;
-  const entryOf = (server: string) => machine.entries().find((each) => each.target === pathOf(server));
-  /** Its mount does not answer any more, although its server does: it is made anew, and then the words are said. */
-  const lose = async (server: string, words: string) => {
-    machine.dead.add(pathOf(server));
-    await isInvalid(server);
-    const mend = refuse(server, words);
-    await pass(parts.clock, 10_000);
-    machine.dead.delete(pathOf(server));
-    assert.equal(entryOf(server), undefined);
-    return mend;
-  };
-  return { ...parts, machine, mount, isInvalid, row, refuse, lose, entryOf };
-}
-
-/** Lets the loop that looks after the shares come round. */
-async function pass(clock: FakeClock, ms: number): Promise<void> {
-  for (let passed = 0; passed < ms; passed += 1000) {
-    await clock.advance(1000);
-    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
-  }
-}
+import { pass, shares, target } from '../../tests/support/fake-shares.ts';
+import { quickStore, shareRoot } from '../../tests/support/fake-storage.ts';
 
 test('while one server hangs the death of another is seen, and its return', async () => {
   const hung = Promise.withResolvers<boolean>();
@@ -140,50 +82,6 @@ test('a share that a starting server does not know yet is asked for again within
   }
   await pass(clock, 6 * 60_000);
   assert.equal(mounted(), true);
-  await storage.close();
-});
-
-test('a login that is refused is not tried again and again because its server comes and goes', async () => {
-  for (const words of ['mount error(13): Permission denied', 'mount error(127): Key has expired']) {
-    let tries = 0;
-    const guard = (call: string) => {
-      if (call === 'mount') tries++;
-    };
-    const { storage, machine, clock, mount, lose } = await shares({ guard });
-    await mount('nas', { user: 'ann', password: 'pw' });
-    await lose('nas', words);
-    const [before, began] = [tries, clock.monotonic()];
-    while (clock.monotonic() - began < 3_600_000) {
-      machine.servers.delete('nas');
-      await pass(clock, 10_000);
-      machine.servers.add('nas');
-      await pass(clock, 50_000);
-    }
-    // Once for the return of the server, then after 10, 20 and 40 minutes.
-    assert.ok(tries - before >= 2 && tries - before <= 4, `${words}: ${tries - before} tries in an hour`);
-    await storage.close();
-  }
-});
-
-test('credentials that are good are kept until others have proved to be, also over a crash between', async () => {
-  const sealedMeanwhile: (string | undefined)[] = [];
-  let spy: (call: string) => void = () => undefined;
-  const { storage, machine, mount, row, refuse, entryOf } = await shares({ guard: (call) => spy(call) });
-  await mount('nas', { user: 'ann', password: 'good' });
-  const good = row('nas').sealed;
-  assert.ok(good);
-  machine.umountForeign(entryOf('nas')?.id ?? Number.NaN);
-  const mend = refuse('nas', 'mount error(13): Permission denied');
-  spy = (call) => {
-    if (call === 'mount') sealedMeanwhile.push(row('nas').sealed);
-  };
-  const refused = mount('nas', { user: 'ann', password: 'wrong' });
-  await assert.rejects(refused, (error) => isFault(error) && error.code === 'mount_refused');
-  assert.deepEqual([...sealedMeanwhile, row('nas').sealed], [good, good]);
-  assert.equal(row('nas').wanted, true);
-  mend();
-  await mount('nas', { user: 'ann', password: 'new' });
-  assert.notEqual(row('nas').sealed, good);
   await storage.close();
 });
 
@@ -369,5 +267,26 @@ test('a store that cannot be read for a moment ends neither the daemon nor the c
   broken = false;
   await pass(clock, 4000);
   assert.equal(await isInvalid('nas'), true);
+  await storage.close();
+});
+
+test('what a crash left of an umount is not promised to who mounts the share anew: it is made anew', async () => {
+  const store = quickStore();
+  const before = await shares({ store });
+  await before.mount('nas');
+  await before.storage.close();
+  before.storage.registry.put({ ...before.row('nas'), wanted: false });
+  before.machine.forgetWatchers();
+  before.machine.busy.add(`${shareRoot}/nas-files`);
+  const { storage, machine, clock, mount, row, entryOf } = await shares({ store, machine: before.machine });
+  const left = entryOf('nas')?.id;
+  assert.ok(left, 'it is in use, and still there');
+  await assert.rejects(mount('nas'), (error) => isFault(error) && error.code === 'mount_busy');
+  machine.busy.clear();
+  await mount('nas');
+  await pass(clock, 30_000);
+  assert.notEqual(entryOf('nas')?.id, left);
+  assert.ok(entryOf('nas'));
+  assert.equal(row('nas').wanted, true);
   await storage.close();
 });

@@ -1,29 +1,21 @@
+import { fault } from '#api/errors.ts';
 import { ExecError } from '#host/exec.ts';
 import { wordsOf } from '#host/mounts.ts';
-import { messageOf } from '#lib/fault.ts';
+import { isFault, messageOf } from '#lib/fault.ts';
 import { Breaker } from '#storage/breaker.ts';
 import type { LocalParts } from '#storage/local.ts';
 import { type NfsTarget, nfsFolder, nfsIdentity, nfsSource } from '#storage/nfs.ts';
-import { type NfsVersion, nfsOptions, otherNfsVersion, smbOptions } from '#storage/options.ts';
+import { type NfsVersion, otherNfsVersion } from '#storage/options.ts';
 import type { MountRow } from '#storage/registry.ts';
+import { ShareMounter } from '#storage/share-mounter.ts';
 import { newRow, type Wish } from '#storage/share-wish.ts';
-import {
-  credentialsFile,
-  type Login,
-  mountFault,
-  refusesLogin,
-  type SmbTarget,
-  smbFolder,
-  smbIdentity,
-  smbSource,
-} from '#storage/smb.ts';
+import { type Login, refusesLogin, type SmbTarget, smbFolder, smbIdentity, smbSource } from '#storage/smb.ts';
 import type { UsageProbe } from '#storage/usage.ts';
 
 export interface SharesParts extends LocalParts {
   readonly probe: UsageProbe;
 }
 
-const mountTimeout = 25_000;
 /** How often the server of a share is asked for a connection, and how long it may take, ms: its death shows within 10 s. */
 const tendEvery = 3000;
 const dialTimeout = 4000;
@@ -31,6 +23,13 @@ const dialTimeout = 4000;
 const mendsItself = 5000;
 /** So long a mount may hang of a server that takes connections all the time, ms. */
 const hangsFor = 60_000;
+
+/** Why a share whose server is there is not mounted, in the words of the mount program. */
+export interface MountFailure {
+  readonly words: string;
+  /** Only other credentials can mend it. */
+  readonly needsLogin: boolean;
+}
 
 interface Doubt {
   /** By the monotonic clock, ms. */
@@ -48,6 +47,7 @@ interface Doubt {
  */
 export class Shares {
   readonly #parts: SharesParts;
+  readonly #shareMounter: ShareMounter;
   readonly #breakers = new Map<string, Breaker>();
   /** Shares that are being looked after now: one that hangs is passed over, and keeps nobody else waiting. */
   readonly #tending = new Map<string, Promise<void>>();
@@ -55,6 +55,8 @@ export class Shares {
   readonly #away = new Set<string>();
   /** Mounts that do not answer well although their servers take connections. */
   readonly #doubted = new Map<string, Doubt>();
+  /** What the last try to mount a share again has failed for. */
+  readonly #failures = new Map<string, MountFailure>();
   readonly #stop = new AbortController();
   #loop: Promise<void> = Promise.resolve();
   /** Resolved when there may be a share to look after, or no more time to do so. */
@@ -62,6 +64,7 @@ export class Shares {
 
   constructor(parts: SharesParts) {
     this.#parts = parts;
+    this.#shareMounter = new ShareMounter(parts);
   }
 
   /** Records what a crash or a reboot changed, and begins to look after the shares; resolves when each was tried once. */
@@ -87,6 +90,10 @@ export class Shares {
     this.#wished.resolve();
     await this.#loop;
     await Promise.all(this.#tending.values());
+  }
+
+  failureOf(identity: string): MountFailure | undefined {
+    return this.#failures.get(identity);
   }
 
   rows(): MountRow[] {
@@ -132,9 +139,8 @@ export class Shares {
         registry.update(current.identity, { wanted: current.wanted });
         throw error;
       }
-      this.#breakers.delete(current.identity);
-      this.#away.delete(current.identity);
-      this.#doubted.delete(current.identity);
+      for (const memory of [this.#breakers, this.#away, this.#doubted, this.#failures])
+        memory.delete(current.identity);
     });
     around.emit({ action: 'unmounted', kind: row.kind, path: mounter.pathOf(row) });
   }
@@ -187,65 +193,29 @@ export class Shares {
   async #mountNew(wish: Wish): Promise<string> {
     const { locks, mounter, registry, around } = this.#parts;
     return locks.run(wish.identity, async () => {
+      await this.#clearUnwanted(wish.identity);
       const known = registry.get(wish.identity);
-      if (known !== undefined && mounter.standing(known).kind === 'ours') return mounter.pathOf(known);
-      const sealed = await this.#sealed(wish);
+      if (known !== undefined && mounter.standing(known).kind === 'ours') {
+        await this.#shareMounter.renew(known, wish);
+        return mounter.pathOf(known);
+      }
+      const sealed = await this.#shareMounter.seal(wish);
       // At once in the store: its name is taken from now on.
       const row = known ?? registry.put(newRow(wish, this.#parts));
       this.#wished.resolve();
       try {
         // New credentials replace those that are known to be good only when they are known to be good themselves.
-        const mounted = await this.#mountRow(row, sealed);
+        const mounted = await this.#shareMounter.mount(row, sealed);
         registry.put({ ...mounted, sealed, wanted: true });
       } catch (error) {
         if (known === undefined) this.#forget(registry.get(wish.identity) ?? row);
         throw error;
       }
       this.#breakers.delete(wish.identity);
+      this.#failures.delete(wish.identity);
       around.emit({ action: 'mounted', kind: wish.kind, path: mounter.pathOf(row), readOnly: false });
       return mounter.pathOf(row);
     });
-  }
-
-  #sealed(wish: Wish): Promise<string | undefined> {
-    const { login, identity } = wish;
-    if (login === undefined) return Promise.resolve(undefined);
-    return this.#parts.machine.secrets.seal(identity, credentialsFile(login));
-  }
-
-  /** Mounts; a failure is the refusal for the client, with the mount program's own words. */
-  async #mountRow(row: MountRow, sealed: string | undefined, version?: NfsVersion): Promise<MountRow> {
-    try {
-      if (row.kind === 'nfs') return await this.#mountNfs(row, version ?? row.extra.nfsVersion);
-      if (sealed === undefined) return await this.#attempt(row, this.#smbOptions(row, undefined));
-      const login = await this.#parts.machine.secrets.open(row.identity, sealed);
-      return await this.#parts.machine.secrets.withFile(login, (file) =>
-        this.#attempt(row, this.#smbOptions(row, file)),
-      );
-    } catch (error) {
-      if (error instanceof ExecError) throw mountFault(wordsOf(error), error.reason === 'timeout');
-      throw error;
-    }
-  }
-
-  /** In the version that it had last: a server that starts waits for all the clients that it knew (RFC 8881 §8.4.2). */
-  async #mountNfs(row: MountRow, nfsVersion: NfsVersion | undefined): Promise<MountRow> {
-    try {
-      const mounted = await this.#attempt(row, nfsOptions(nfsVersion));
-      return this.#parts.registry.put({ ...mounted, extra: { ...mounted.extra, nfsVersion } });
-    } catch (error) {
-      // A server need not speak the version that was to be the way around a connection that hangs.
-      if (nfsVersion === undefined || !/not supported/i.test(wordsOf(error))) throw error;
-      return this.#mountNfs(this.#parts.registry.get(row.identity) ?? row, undefined);
-    }
-  }
-
-  #smbOptions(row: MountRow, credentials: string | undefined): string[] {
-    return smbOptions(this.#parts.settings.owner, { port: row.extra.port, credentials });
-  }
-
-  #attempt(row: MountRow, options: readonly string[]): Promise<MountRow> {
-    return this.#parts.mounter.mount(row, { type: row.fstype, options, timeoutMs: mountTimeout });
   }
 
   async #tendOne(row: MountRow, dialled: Map<string, Promise<boolean>>): Promise<void> {
@@ -259,7 +229,10 @@ export class Shares {
       breaker.returned();
       this.#doubted.set(row.identity, { since: machine.clock.monotonic(), returned: true });
     }
-    if (!answers) this.#away.add(row.identity);
+    if (!answers) {
+      this.#away.add(row.identity);
+      this.#failures.delete(row.identity);
+    }
     if (at.kind !== 'absent') return this.#checkMounted(row, answers, breaker);
     if (!answers || !breaker.mayTry(machine.clock.monotonic())) return;
     await locks.run(row.identity, () => this.#mountAgain(row.identity, breaker));
@@ -329,7 +302,8 @@ export class Shares {
     const row = registry.get(identity);
     if (row === undefined || !row.wanted || row.phase !== 'none') return;
     try {
-      await this.#mountRow(row, row.sealed, version);
+      await this.#shareMounter.mount(row, row.sealed, version);
+      this.#failures.delete(identity);
       probe.renewed(identity);
       // One that mounts and then answers nothing is not made anew all the time.
       if ((await probe.check(identity, mounter.pathOf(row))) === 'answers') breaker.succeeded();
@@ -337,9 +311,13 @@ export class Shares {
       around.emit({ action: 'mounted', kind: row.kind, path: mounter.pathOf(row), readOnly: false });
     } catch (error) {
       const now = machine.clock.monotonic();
+      const [words, before] = [messageOf(error), this.#failures.get(identity)?.words];
       breaker.failed(now);
       if (refusesLogin(error)) breaker.refused(now);
-      around.log('a share could not be mounted again', { path: row.name, error: messageOf(error) });
+      this.#failures.set(identity, { words, needsLogin: needsLogin(error) });
+      // Once, not every eight seconds.
+      if (words !== before)
+        around.log('a share could not be mounted again', { path: row.name, error: words });
     }
   }
 
@@ -357,18 +335,34 @@ export class Shares {
     if (folder === undefined && folderToken === undefined) this.#parts.registry.forget(identity);
   }
 
-  /** What a crash left: a first mount that nobody was promised, or an umount that was asked for. Either way it goes. */
   async #finishUmount(identity: string): Promise<void> {
-    const { registry, mounter, locks, around } = this.#parts;
+    const { registry, locks, around } = this.#parts;
     await locks.run(identity, async () => {
-      const row = registry.get(identity);
-      if (row === undefined || row.wanted) return;
       try {
-        const lazy = this.#parts.probe.isInvalid(identity);
-        this.#forget(await mounter.umount(row, { lazy, timeoutMs: 15_000 }));
+        await this.#clearUnwanted(identity);
       } catch (error) {
-        around.log('a share that is not wanted is still in use', { path: row.name, error: messageOf(error) });
+        const path = registry.get(identity)?.name;
+        around.log('a share that is not wanted is still in use', { path, error: messageOf(error) });
       }
     });
   }
+
+  /** What a crash left: a first mount that nobody was promised, or an umount that was asked for. Either way it goes. */
+  async #clearUnwanted(identity: string): Promise<void> {
+    const { registry, mounter, probe } = this.#parts;
+    const row = registry.get(identity);
+    if (row === undefined || row.wanted) return;
+    try {
+      this.#forget(await mounter.umount(row, { lazy: probe.isInvalid(identity), timeoutMs: 15_000 }));
+    } catch (error) {
+      if (!(error instanceof ExecError)) throw error;
+      const words = `${mounter.pathOf(row)} is still to be unmounted: ${wordsOf(error)}`;
+      throw fault('mount_busy', words, { cause: error });
+    }
+  }
+}
+
+/** Its server refuses the login, or the login that is kept cannot be opened. */
+function needsLogin(error: unknown): boolean {
+  return refusesLogin(error) || (isFault(error) && error.details.field === 'password');
 }

@@ -286,8 +286,8 @@ export class Storage {
   #problemsOf(seen: Seen): Problem[] {
     const problems: Problem[] = [];
     for (const row of listed(seen)) {
-      const dead = !row.mounted || this.#probe.isInvalid(row.key);
-      if (dead) problems.push(mountDead(row));
+      const failure = row.mounted ? undefined : this.shares.failureOf(row.key);
+      if (!row.mounted || this.#probe.isInvalid(row.key)) problems.push(mountDead(row, failure));
     }
     for (const row of seen.rows) {
       const because = row.phase === 'mounted' ? row.extra.readOnlyBecause : undefined;
