@@ -127,3 +127,8 @@ export function otherNfsVersion(superOptions: readonly string[]): NfsVersion | u
   if (superOptions.includes('vers=4.2')) return '4.1';
   return superOptions.includes('vers=4.1') ? '4.2' : undefined;
 }
+
+/** The address at which the kernel reaches the server of a mounted share: `addr=` of cifs and nfs in proc_pid_mountinfo(5). */
+export function addressOf(superOptions: readonly string[]): string | undefined {
+  return superOptions.find((option) => option.startsWith('addr='))?.slice('addr='.length);
+}

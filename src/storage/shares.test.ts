@@ -290,3 +290,24 @@ test('what a crash left of an umount is not promised to who mounts the share ane
   assert.equal(row('nas').wanted, true);
   await storage.close();
 });
+
+test('a share whose server cannot be found by name for a while is not dead while its address answers', async () => {
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { mounts } = machine.ports();
+  const list = () => mounts.list().map((entry) => ({ ...entry, superOptions: ['rw', 'addr=10.0.0.9'] }));
+  const { storage, clock, mount, isInvalid, entryOf } = await shares({
+    machine,
+    real: { mounts: { ...mounts, list } },
+  });
+  machine.servers.add('10.0.0.9');
+  await mount('nas');
+  const before = entryOf('nas')?.id;
+  machine.servers.delete('nas');
+  await pass(clock, 70_000);
+  assert.equal(await isInvalid('nas'), false);
+  assert.equal(entryOf('nas')?.id, before);
+  machine.servers.delete('10.0.0.9');
+  await pass(clock, 4000);
+  assert.equal(await isInvalid('nas'), true);
+  await storage.close();
+});

@@ -5,7 +5,8 @@ import { isFault, messageOf } from '#lib/fault.ts';
 import { Breaker } from '#storage/breaker.ts';
 import type { LocalParts } from '#storage/local.ts';
 import { type NfsTarget, nfsFolder, nfsIdentity, nfsSource } from '#storage/nfs.ts';
-import { type NfsVersion, otherNfsVersion } from '#storage/options.ts';
+import { addressOf, type NfsVersion, otherNfsVersion } from '#storage/options.ts';
+import type { Standing } from '#storage/own.ts';
 import type { MountRow } from '#storage/registry.ts';
 import { ShareMounter } from '#storage/share-mounter.ts';
 import { newRow, type Wish } from '#storage/share-wish.ts';
@@ -223,7 +224,7 @@ export class Shares {
     const breaker = this.#breakerOf(row.identity);
     const at = mounter.standing(row);
     if (at.kind === 'foreign') return;
-    const answers = await this.#dial(row, dialled);
+    const answers = await this.#dial(row, at, dialled);
     // What went wrong while the server was away says nothing about it now.
     if (answers && this.#away.delete(row.identity)) {
       breaker.returned();
@@ -238,13 +239,25 @@ export class Shares {
     await locks.run(row.identity, () => this.#mountAgain(row.identity, breaker));
   }
 
-  #dial(row: MountRow, dialled: Map<string, Promise<boolean>>): Promise<boolean> {
-    const host = row.extra.server ?? '';
+  /**
+   * Whether the server takes connections: by its name, or at the address by which it was mounted, which is all that the
+   * kernel needs. A name that cannot be resolved for a while makes no share dead.
+   */
+  #dial(row: MountRow, at: Standing, dialled: Map<string, Promise<boolean>>): Promise<boolean> {
     const port = row.kind === 'nfs' ? 2049 : (row.extra.port ?? 445);
-    const key = `${host}:${port}`;
-    const dial = dialled.get(key) ?? this.#parts.machine.network.answers(host, port, dialTimeout);
-    dialled.set(key, dial);
-    return dial;
+    const mounted =
+      at.kind === 'ours' || at.kind === 'covered' ? addressOf(at.entry.superOptions) : undefined;
+    const hosts = [row.extra.server ?? '', ...(mounted === undefined ? [] : [mounted])];
+    const dials = hosts.map((host) => {
+      const key = `${host} ${port}`;
+      const dial = dialled.get(key) ?? this.#parts.machine.network.answers(host, port, dialTimeout);
+      dialled.set(key, dial);
+      return dial;
+    });
+    return new Promise((resolve) => {
+      for (const dial of dials) void dial.then((answers) => answers && resolve(true));
+      void Promise.all(dials).then((answers) => resolve(answers.includes(true)));
+    });
   }
 
   async #checkMounted(row: MountRow, answers: boolean, breaker: Breaker): Promise<void> {
