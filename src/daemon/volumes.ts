@@ -128,14 +128,17 @@ function storageOf(
   names: Pick<Surroundings, 'podName' | 'nodeName'>,
 ): Storage {
   const { config, profile, paths, files, store, observatory, events, log } = options;
-  const shareRoot = config.sandbox ? `${paths.dataDir}/share` : files.systemPath(profile.shareRoot);
+  const shareRootAs = config.sandbox ? `${paths.dataDir}/share` : files.systemPath(profile.shareRoot);
+  const shareRoot = files.leadsTo(shareRootAs);
+  const system = ['/', '/boot', '/boot/efi', '/usr', '/var', shareRoot, paths.dataDir];
   return new Storage({
     machine,
     store,
     settings: {
       shareRoot,
+      shareRootAs,
       protectedNames: profile.protectedShares,
-      systemPaths: ['/', '/boot', '/boot/efi', '/usr', '/var', shareRoot, paths.dataDir],
+      systemPaths: system.map((path) => files.leadsTo(path)),
       bootId: bootIdentity(),
       owner: profile.podUser,
       mayAct: !config.sandbox,

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import {
   chmodSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -70,4 +72,16 @@ test('a file is read to its end, whatever its size, and refused one byte above t
     if (size > 0) assert.throws(() => files.readBytes(path, size - 1), RangeError);
   }
   assert.match(files.readText('/proc/self/status') ?? '', /^Name:/);
+});
+
+test('a path leads to where its links lead, also while its end does not exist yet', () => {
+  const dir = realpathSync(folder());
+  const files = new Files();
+  mkdirSync(join(dir, 'big/share'), { recursive: true });
+  symlinkSync(join(dir, 'big'), join(dir, 'olares'));
+  symlinkSync(join(dir, 'nowhere'), join(dir, 'dangling'));
+  assert.equal(files.leadsTo(join(dir, 'olares/share')), join(dir, 'big/share'));
+  assert.equal(files.leadsTo(join(dir, 'olares/new/share')), join(dir, 'big/new/share'));
+  assert.equal(files.leadsTo(join(dir, 'dangling')), join(dir, 'dangling'));
+  assert.equal(files.leadsTo('/'), '/');
 });

@@ -153,6 +153,16 @@ export class Files {
     }
   }
 
+  /** The path with every link resolved, as far as it exists and can be read: as the kernel names what is mounted there. */
+  leadsTo(path: string): string {
+    try {
+      return realpathSync.native(path);
+    } catch {
+      const parent = dirname(path);
+      return parent === path ? path : join(this.leadsTo(parent), basename(path));
+    }
+  }
+
   /** When the file was last written, ms since the epoch; undefined when it does not exist. */
   modifiedAt(path: string): number | undefined {
     try {

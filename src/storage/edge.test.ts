@@ -85,6 +85,23 @@ test('umount touches nothing but a mount of ours of the right kind, whatever pat
   await storage.close();
 });
 
+test('a share root that is reached by a link goes by either name', async () => {
+  const { fake, storage, handlers } = await edge({ shareRootAs: '/beos/share' });
+  const umount = (path: string) =>
+    codeOf(() => handlers['command.umountSamba']({ params: {}, query: {}, body: { path } }, call()));
+  for (const path of ['/beos/share/public', `${shareRoot}/public`]) {
+    await handlers['command.mountSamba'](
+      { params: {}, query: {}, body: { smbPath: '//nas/public' } },
+      call(),
+    );
+    assert.ok(fake.entries().some((entry) => entry.target === `${shareRoot}/public`));
+    for (const other of ['/beos/share', '/beos/share/', '/beos/share/../share/public', '/beos/public'])
+      assert.equal(await umount(other), 'invalid_input', other);
+    assert.equal(await umount(path), 'done');
+  }
+  await storage.close();
+});
+
 test('of two mounts on one path only ours goes: covered by another one it is refused', async () => {
   const { machine, storage, handlers } = await edge();
   await handlers['command.mountSamba']({ params: {}, query: {}, body: { smbPath: '//nas/public' } }, call());

@@ -101,7 +101,7 @@ type UmountNames = Extract<Names, `command.umount${string}`>;
 function umountHandlers(edge: StorageEdge): Pick<Handlers, UmountNames> {
   const { storage } = edge;
   const share = (kind: 'smb' | 'nfs', path: string, form: 'absolute' | 'relative') => {
-    const name = nameOfPath(path, storage.settings.shareRoot, form);
+    const name = nameOfPath(path, storage.settings, form);
     return shareByName(storage.registry.byName(name), kind, name);
   };
   const umountShare = async (row: MountRow, call: Call, force: boolean | undefined) => {
@@ -122,7 +122,7 @@ function umountHandlers(edge: StorageEdge): Pick<Handlers, UmountNames> {
     return { data: [onThisNode(edge, body.path)] };
   };
   const usb = (path: string, form: 'relative' | 'either') => {
-    const name = nameOfPath(path, storage.settings.shareRoot, form);
+    const name = nameOfPath(path, storage.settings, form);
     const row = storage.registry.byName(name);
     if (row === undefined) throw fault('not_found', `beosd has not mounted anything called ${name}.`);
     if (row.kind !== 'usb') throw fault('not_our_mount', `${name} is of kind ${row.kind}, not usb.`);

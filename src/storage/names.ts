@@ -33,21 +33,27 @@ export function freeName(base: string, taken: (name: string) => boolean): string
   }
 }
 
+/** The share root, by the path that the kernel knows and by the configured one, which may lead there by links. */
+export interface ShareRoot {
+  readonly shareRoot: string;
+  readonly shareRootAs: string;
+}
+
 /**
  * The name below the share root that a path of a client means; the caller looks it up in the registry, nothing is
  * resolved. `absolute` paths must lie right below the root, relative ones are one name. Throws `invalid_input`.
  */
 export function nameOfPath(
   path: string,
-  shareRoot: string,
+  { shareRoot, shareRootAs }: ShareRoot,
   form: 'absolute' | 'relative' | 'either',
 ): string {
   const refuse = (message: string) => fault('invalid_input', message, { field: 'path' });
   const isAbsolute = path.startsWith('/');
   if (form === 'absolute' && !isAbsolute) throw refuse('The path must be absolute.');
   if (form === 'relative' && isAbsolute) throw refuse('The path must be relative to the share root.');
-  const inner = isAbsolute ? below(path, shareRoot) : path;
-  if (inner === undefined) throw refuse(`The path is not below ${shareRoot}.`);
+  const inner = isAbsolute ? (below(path, shareRootAs) ?? below(path, shareRoot)) : path;
+  if (inner === undefined) throw refuse(`The path is not below ${shareRootAs}.`);
   const name = inner.replace(/\/+$/, '');
   if (name === '' || name === '.' || name === '..' || name.includes('/') || /\p{Cc}/u.test(name)) {
     throw refuse('The path is not a mount point right below the share root.');

@@ -1,6 +1,6 @@
 import { isIPv6 } from 'node:net';
 import { fault } from '#api/errors.ts';
-import { folderName, nameOfPath } from '#storage/names.ts';
+import { folderName, nameOfPath, type ShareRoot } from '#storage/names.ts';
 import { checkServer } from '#storage/smb.ts';
 
 export interface NfsTarget {
@@ -30,7 +30,7 @@ export function nfsIdentity(target: NfsTarget): string {
 export function nfsFolder(
   target: NfsTarget,
   wish: string | undefined,
-  place: { readonly shareRoot: string; readonly protectedNames: readonly string[] },
+  place: ShareRoot & { readonly protectedNames: readonly string[] },
 ): string {
   const asked = wish === undefined || wish === '' ? undefined : nameAsked(wish, place);
   if (asked !== undefined) return asked;
@@ -41,12 +41,9 @@ export function nfsFolder(
   return name;
 }
 
-function nameAsked(
-  wish: string,
-  place: { readonly shareRoot: string; readonly protectedNames: readonly string[] },
-): string {
+function nameAsked(wish: string, place: ShareRoot & { readonly protectedNames: readonly string[] }): string {
   try {
-    const name = nameOfPath(wish, place.shareRoot, 'either');
+    const name = nameOfPath(wish, place, 'either');
     if (folderName(name) === name && !place.protectedNames.includes(name.toLowerCase())) return name;
   } catch {
     // The same refusal, under the name of the field that was sent.

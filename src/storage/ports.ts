@@ -58,8 +58,10 @@ export interface NetworkTools {
 }
 
 export interface Settings {
-  /** Where mount points lie, e.g. /olares/share. */
+  /** Where mount points lie, e.g. /olares/share, every link resolved: so the kernel names them. */
   readonly shareRoot: string;
+  /** The same folder as it is configured, and as clients may name it. */
+  readonly shareRootAs: string;
   /** Names below the share root that are somebody else's: never given, never taken. */
   readonly protectedNames: readonly string[];
   /** What must not be on a disk that is offered: `/`, `/boot`, the share root, the store. */

@@ -55,6 +55,7 @@ export interface RigOptions {
   /** Doors that are real in this test. */
   readonly real?: Partial<Machine>;
   readonly shareRoot?: string;
+  readonly shareRootAs?: string;
   /** False: as in a sandbox. */
   readonly mayAct?: boolean;
 }
@@ -100,6 +101,7 @@ export function rig(options: RigOptions): Rig {
     },
     settings: {
       shareRoot: options.shareRoot ?? shareRoot,
+      shareRootAs: options.shareRootAs ?? options.shareRoot ?? shareRoot,
       protectedNames: ['ai'],
       systemPaths: ['/', options.shareRoot ?? shareRoot],
       bootId: options.bootId ?? 'boot-1',
