@@ -139,6 +139,9 @@ test('names, users and passwords that could mean more are refused by field, and 
     [{ smbPath: '//nas/public', user: 'ann,uid=0', password: 'x' }, 'invalid_input'],
     [{ smbPath: '//nas/public', user: 'a\nusername=root', password: 'x' }, 'invalid_input'],
     [{ smbPath: '//nas/public', password: 'x' }, 'invalid_input'],
+    [{ smbPath: '//nas/public', user: '\\ann', password: 'x' }, 'invalid_input'],
+    [{ smbPath: '//nas/public', user: 'HOME\\', password: 'x' }, 'invalid_input'],
+    [{ smbPath: '//nas/public', user: 'HOME\\ann\\x', password: 'x' }, 'invalid_input'],
     [{ smbPath: '//gone/public' }, 'server_unreachable'],
     [{ smbPath: '//nas/unknown' }, 'server_unreachable'],
   ];
@@ -147,6 +150,13 @@ test('names, users and passwords that could mean more are refused by field, and 
       mount({ params: {}, query: {}, body: body as { smbPath: string } }, call()),
     );
     assert.equal(got, code, JSON.stringify(body));
+    if (code !== 'invalid_input') continue;
+    const tried = { params: {}, query: {}, body: body as { smbPath: string } };
+    assert.equal(
+      await codeOf(() => mount(tried, call({ dryRun: true }))),
+      code,
+      `dry: ${JSON.stringify(body)}`,
+    );
   }
   assert.deepEqual(
     machine.entries().map((entry) => entry.target),
@@ -347,6 +357,8 @@ test('in a sandbox nothing is mounted, whichever way it is asked for', async () 
   const asked = { params: {}, query: {}, body: { smbPath: '//nas/public' } };
   assert.equal(await codeOf(() => handlers['command.mountSamba'](asked, call())), 'sandbox');
   assert.equal(await codeOf(() => handlers['command.mountSambaV2'](asked, call())), 'sandbox');
+  const tried = await handlers['command.mountSamba'](asked, call({ dryRun: true }));
+  assert.equal('plan' in tried && tried.plan.allowed, false);
   assert.deepEqual(fake.entries(), before);
   assert.deepEqual(storage.registry.all(), []);
   await storage.close();

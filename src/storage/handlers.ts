@@ -5,10 +5,10 @@ import type { Handlers, OperationName } from '#api/operations.ts';
 import type { MountedPath, UsageStat } from '#api/storage.ts';
 import type { Jobs } from '#jobs/definition.ts';
 import { nameOfPath } from '#storage/names.ts';
-import { parseNfs } from '#storage/nfs.ts';
+import { nfsFolder, nfsSource, parseNfs } from '#storage/nfs.ts';
 import type { MountRow } from '#storage/registry.ts';
 import type { ShareLists } from '#storage/share-lists.ts';
-import { checkLogin, checkServer, parseSmbPath, smbPathOf, smbSource } from '#storage/smb.ts';
+import { checkLogin, checkServer, parseSmbPath, smbFolder, smbPathOf, smbSource } from '#storage/smb.ts';
 import type { Storage } from '#storage/storage.ts';
 import { relativePath } from '#storage/views.ts';
 
@@ -67,14 +67,18 @@ function mountHandlers({ storage, lists }: StorageEdge): Pick<Handlers, MountNam
       if (target.share === undefined) {
         throw fault('invalid_input', 'The path must name a share: //server/share.', { field: 'smbPath' });
       }
-      if (call.dryRun) return { plan: mountPlan(smbSource(target)) };
+      smbFolder(target, storage.settings.protectedNames);
+      if (call.dryRun) return { plan: mountPlan(storage, smbSource(target)) };
       mayAct(storage);
       return { data: { path: await shares.mountSmb(target, login) } };
     },
     'command.mountSambaV2': async ({ body }, call) => {
       const target = parseSmbPath(body.smbPath);
       const login = checkLogin(body.user, body.password);
-      if (call.dryRun) return { plan: mountPlan(smbSource(target)) };
+      if (call.dryRun) {
+        if (target.share !== undefined) smbFolder(target, storage.settings.protectedNames);
+        return { plan: mountPlan(storage, smbSource(target)) };
+      }
       mayAct(storage);
       const choice = await lists.smb(target, login);
       const wanted = smbPathOf(target, target.share ?? '').toLowerCase();
@@ -85,7 +89,8 @@ function mountHandlers({ storage, lists }: StorageEdge): Pick<Handlers, MountNam
     },
     'command.mountNfs': async ({ body }, call) => {
       const target = parseNfs(body.server, body.sharedPath);
-      if (call.dryRun) return { plan: mountPlan(`${target.server}:${target.path}`) };
+      nfsFolder(target, body.mountPath, storage.settings);
+      if (call.dryRun) return { plan: mountPlan(storage, nfsSource(target)) };
       mayAct(storage);
       return { data: { path: await shares.mountNfs(target, body.mountPath) } };
     },
@@ -110,14 +115,14 @@ function umountHandlers(edge: StorageEdge): Pick<Handlers, UmountNames> {
     await umountOrHolders(storage, row, force === true);
   };
   const plainly = async (row: MountRow, call: Call, force: boolean | undefined) => {
-    if (call.dryRun) return { plan: umountPlan(storage.mounter.pathOf(row)) };
+    if (call.dryRun) return { plan: umountPlan(storage, row) };
     await umountShare(row, call, force);
     return { data: undefined };
   };
   const inCluster = async (kind: 'smb' | 'nfs', body: { path: string; node?: string }, call: Call) => {
     onlyThisNode(edge, body.node);
     const row = share(kind, body.path, 'relative');
-    if (call.dryRun) return { plan: umountPlan(storage.mounter.pathOf(row)) };
+    if (call.dryRun) return { plan: umountPlan(storage, row) };
     await umountShare(row, call, false);
     return { data: [onThisNode(edge, body.path)] };
   };
@@ -144,14 +149,14 @@ function umountHandlers(edge: StorageEdge): Pick<Handlers, UmountNames> {
     'command.umountUsb': async ({ body, query }, call) => {
       allowed(query.force, call);
       const row = usb(body.path, 'either');
-      if (call.dryRun) return { plan: ejectPlan(storage.mounter.pathOf(row), query.force === true) };
+      if (call.dryRun) return { plan: ejectPlan(storage, row, query.force === true) };
       return { data: await eject(row, call, query.force) };
     },
     'command.umountUsbIncluster': async ({ body, query }, call) => {
       allowed(query.force, call);
       onlyThisNode(edge, body.node);
       const row = usb(body.path, 'relative');
-      if (call.dryRun) return { plan: ejectPlan(storage.mounter.pathOf(row), query.force === true) };
+      if (call.dryRun) return { plan: ejectPlan(storage, row, query.force === true) };
       await eject(row, call, query.force);
       return { data: [onThisNode(edge, body.path)] };
     },
@@ -169,9 +174,11 @@ function mayForce(force: boolean | undefined, caller: Caller): void {
   throw fault('bound_form_required', 'force=true needs a signature in the bound form.');
 }
 
+const sandboxed = 'Started without --system, beosd mounts and unmounts nothing.';
+
 function mayAct(storage: Storage): void {
   if (storage.settings.mayAct) return;
-  throw fault('sandbox', 'Started without --system, beosd mounts and unmounts nothing.');
+  throw fault('sandbox', sandboxed);
 }
 
 function onlyThisNode({ nodeName }: StorageEdge, node: string | undefined): void {
@@ -263,7 +270,14 @@ function diskHandlers({ storage, jobs }: StorageEdge): Pick<Handlers, DiskNames>
   };
 }
 
-function mountPlan(source: string): DryRun {
+/** A plan for what is only done with `--system`. */
+function systemPlan({ settings }: Storage, steps: DryRun['steps']): DryRun {
+  const ok = settings.mayAct;
+  const reason = ok ? 'beosd mounts and unmounts on this machine' : sandboxed;
+  return { allowed: ok, preconditions: [{ name: 'system', ok, reason }], steps };
+}
+
+function mountPlan(storage: Storage, source: string): DryRun {
   const steps = [
     { name: 'mount', does: `mount ${source} below the share root`, reversible: true },
     {
@@ -272,18 +286,20 @@ function mountPlan(source: string): DryRun {
       reversible: true,
     },
   ];
-  return { allowed: true, preconditions: [], steps };
+  return systemPlan(storage, steps);
 }
 
-function umountPlan(path: string): DryRun {
+function umountPlan(storage: Storage, row: MountRow): DryRun {
+  const path = storage.mounter.pathOf(row);
   const steps = [
     { name: 'unmount', does: `unmount ${path}`, reversible: true },
     { name: 'forget', does: 'forget the share and its credentials', reversible: false },
   ];
-  return { allowed: true, preconditions: [], steps };
+  return systemPlan(storage, steps);
 }
 
-function ejectPlan(path: string, force: boolean): DryRun {
+function ejectPlan(storage: Storage, row: MountRow, force: boolean): DryRun {
+  const path = storage.mounter.pathOf(row);
   const gently = [
     { name: 'flush', does: `write out what ${path} still has in memory`, reversible: true },
     { name: 'unmount', does: `unmount ${path}; refused while it is in use`, reversible: true },
@@ -293,7 +309,7 @@ function ejectPlan(path: string, force: boolean): DryRun {
     { name: 'flush', does: `try to write out what ${path} still has in memory`, reversible: true },
     { name: 'detach', does: `detach ${path} although it is in use; not safe to pull`, reversible: false },
   ];
-  return { allowed: true, preconditions: [], steps: force ? hard : gently };
+  return systemPlan(storage, force ? hard : gently);
 }
 
 function policyPlan(id: string, policy: string): DryRun {

@@ -6,11 +6,11 @@ import { nfsIdentity, parseExports } from '#storage/nfs.ts';
 import type { Machine } from '#storage/ports.ts';
 import type { Registry } from '#storage/registry.ts';
 import {
-  credentialsFile,
   type Login,
   listFault,
   parseSmbShares,
   type SmbTarget,
+  smbclientFile,
   smbIdentity,
   smbPathOf,
 } from '#storage/smb.ts';
@@ -60,9 +60,7 @@ export function askForShares(
   login: Login | undefined,
 ): Promise<string> {
   if (login === undefined) return asked(() => network.smbShares(server, port, undefined));
-  return asked(() =>
-    secrets.withFile(credentialsFile(login), (file) => network.smbShares(server, port, file)),
-  );
+  return asked(() => secrets.withFile(smbclientFile(login), (file) => network.smbShares(server, port, file)));
 }
 
 async function asked(work: () => Promise<string>): Promise<string> {

@@ -26,7 +26,7 @@ const refuse = (field: string, message: string) => fault('invalid_input', messag
  */
 export function parseSmbPath(text: string): SmbTarget {
   const path = text.replaceAll('\\', '/');
-  const match = /^\/\/(\[[0-9a-fA-F:.]+\]|[^/:]+)(?::(\d{1,5}))?(?:\/(.*))?$/.exec(path);
+  const match = /^\/\/(\[[0-9a-fA-F:.]+\]|[^/:[\]]+)(?::(\d{1,5}))?(?:\/(.*))?$/.exec(path);
   if (!match?.[1]) throw refuse('smbPath', 'The path must be //server[:port]/share.');
   const server = checkServer(match[1].replace(/^\[|\]$/g, ''), 'smbPath');
   const port = match[2] === undefined ? undefined : Number(match[2]);
@@ -40,9 +40,12 @@ export function parseSmbPath(text: string): SmbTarget {
   return { server, port, share, path: parts.join('/') };
 }
 
-/** A host name or an address; nothing that a command line or an option list could read as more. */
+/**
+ * A host name or an address; nothing that a command line or an option list could read as more. Names of Windows
+ * machines may have underscores, which RFC 1123 does not know.
+ */
 export function checkServer(server: string, field: string): string {
-  if (isIPv6(server) || (isHostName(server) && !server.startsWith('-'))) return server.toLowerCase();
+  if (isIPv6(server) || isHostName(server.replaceAll('_', 'x'))) return server.toLowerCase();
   throw refuse(field, 'The server must be a host name or an IP address.');
 }
 
@@ -61,7 +64,8 @@ export function checkLogin(user: string | undefined, password: string | undefine
     if (password) throw refuse('user', 'A password needs a user.');
     return undefined;
   }
-  if (/[\p{Cc},%/\\]/u.test(user.replace('\\', ''))) {
+  // One backslash parts domain and user, and neither of them is empty.
+  if (/[\p{Cc},%/\\]/u.test(user.replace(/(?<=.)\\(?=.)/s, ''))) {
     throw refuse('user', 'The user holds a character that a user name cannot have.');
   }
   if (password !== undefined && /\p{Cc}/u.test(password)) {
@@ -70,12 +74,26 @@ export function checkLogin(user: string | undefined, password: string | undefine
   return { user, password: password ?? '' };
 }
 
-/** The file for mount.cifs (`credentials=`) and smbclient (`-A`): both read these lines. */
+/** The file for mount.cifs (`credentials=`). */
 export function credentialsFile(login: Login): string {
-  const slash = login.user.search(/[\\]/);
-  const domain = slash > 0 ? `domain=${login.user.slice(0, slash)}\n` : '';
-  const user = slash > 0 ? login.user.slice(slash + 1) : login.user;
+  const { user, domain } = parted(login);
   return `username=${user}\npassword=${login.password}\n${domain}`;
+}
+
+/**
+ * The file for smbclient (`-A`), which reads the same lines, but drops blanks at the start of a value; not those behind
+ * the `%` in `user%password` (cli_credentials_parse_file).
+ */
+export function smbclientFile(login: Login): string {
+  if (!login.password.startsWith(' ')) return credentialsFile(login);
+  const { user, domain } = parted(login);
+  return `username=${user}%${login.password}\n${domain}`;
+}
+
+function parted({ user }: Login): { readonly user: string; readonly domain: string } {
+  const slash = user.indexOf('\\');
+  if (slash < 0) return { user, domain: '' };
+  return { user: user.slice(slash + 1), domain: `domain=${user.slice(0, slash)}\n` };
 }
 
 /** The path of a share as a client names it, so that it can be sent back as it is. */
@@ -117,19 +135,17 @@ export function mountFault(words: string, timedOut: boolean): Fault<ErrorCode> {
   }
   const code = Number(/mount error\s?\((\d+)\)/.exec(words)?.[1] ?? Number.NaN);
   if (unreachable.has(code) || unreachableWords.test(words)) return fault('server_unreachable', words);
-  if (
-    /unknown filesystem type|wrong fs type|No such device|not found|bad option/i.test(words) &&
-    code !== 2
-  ) {
-    return fault('mount_failed', words);
-  }
+  if (lacking.has(code) || (lackingWords.test(words) && code !== 2)) return fault('mount_failed', words);
   return fault('mount_refused', words);
 }
 
+/** ENOMEM, ENODEV, ELIBACC (no table for `iocharset`): it is this machine that cannot. */
+const lacking = new Set([12, 19, 79]);
+const lackingWords = /unknown filesystem type|wrong fs type|No such device$|not found|bad option/im;
 /** EHOSTDOWN, EHOSTUNREACH, EINPROGRESS, ETIMEDOUT, ECONNREFUSED, ENETUNREACH, ECONNABORTED, ECONNRESET, EAGAIN. */
 const unreachable = new Set([11, 101, 103, 104, 110, 111, 112, 113, 115]);
 const unreachableWords =
-  /could not connect|could not resolve|timed out|Connection refused|No route to host|unreachable|Host is down|NT_STATUS_(CONNECTION_REFUSED|HOST_UNREACHABLE|IO_TIMEOUT|NETWORK_UNREACHABLE|UNSUCCESSFUL|BAD_NETWORK_PATH)|failed to resolve|clnt_create/i;
+  /Program not registered|could not connect|could not resolve|timed out|Connection refused|No route to host|unreachable|Host is down|NT_STATUS_(CONNECTION_REFUSED|HOST_UNREACHABLE|IO_TIMEOUT|NETWORK_UNREACHABLE|UNSUCCESSFUL|BAD_NETWORK_PATH)|failed to resolve|clnt_create/i;
 
 /** What smbclient said, as a refusal. Its exit code is 1 for a wrong password and for a dead server alike. */
 export function listFault(words: string): Fault<ErrorCode> {
