@@ -311,3 +311,15 @@ test('a share whose server cannot be found by name for a while is not dead while
   assert.equal(await isInvalid('nas'), true);
   await storage.close();
 });
+
+test('a share whose mount somebody else has taken away, or the kernel with its folder, comes back', async () => {
+  const { storage, machine, clock, mount, isInvalid, row, entryOf } = await shares();
+  await mount('nas');
+  machine.umountForeign(entryOf('nas')?.id ?? Number.NaN);
+  assert.equal(await isInvalid('nas'), true);
+  await pass(clock, 12_000);
+  assert.ok(entryOf('nas'));
+  assert.equal(row('nas').mountId, entryOf('nas')?.id);
+  assert.equal(await isInvalid('nas'), false);
+  await storage.close();
+});

@@ -312,9 +312,12 @@ export class Shares {
 
   async #mountAgain(identity: string, breaker: Breaker, version?: NfsVersion): Promise<void> {
     const { registry, machine, around, mounter, probe } = this.#parts;
-    const row = registry.get(identity);
-    if (row === undefined || !row.wanted || row.phase !== 'none') return;
+    const known = registry.get(identity);
+    if (known === undefined || !known.wanted) return;
     try {
+      // Taken away by somebody else, or by the kernel: a pod that removes the folder in its own namespace does that.
+      const row = known.phase === 'none' ? known : mounter.settle(identity);
+      if (row.phase !== 'none') return;
       await this.#shareMounter.mount(row, row.sealed, version);
       this.#failures.delete(identity);
       probe.renewed(identity);
@@ -330,7 +333,7 @@ export class Shares {
       this.#failures.set(identity, { words, needsLogin: needsLogin(error) });
       // Once, not every eight seconds.
       if (words !== before)
-        around.log('a share could not be mounted again', { path: row.name, error: words });
+        around.log('a share could not be mounted again', { path: known.name, error: words });
     }
   }
 
