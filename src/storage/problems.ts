@@ -17,7 +17,7 @@ export function mountDead(
       message: `${row.device} is not mounted at ${row.path}: ${failure.words.split('\n')[0] ?? ''}`,
       remedy: failure.needsLogin
         ? 'Mount it again with the right user and password. Or unmount it.'
-        : 'It is tried again all the time. Correct on the server what the message says, or unmount it.',
+        : 'It is tried again all the time. Correct what the message says, or unmount it.',
       fixedBy: failure.needsLogin ? [`POST /command/mount-${kind}`, ...umount] : umount,
     };
   }

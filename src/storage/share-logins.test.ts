@@ -86,6 +86,10 @@ test('of a share that is not mounted the conditions say why, and what can be don
   await pass(clock, 60_000);
   assert.match(dead()?.message ?? '', /is not mounted .*: mount error\(13\): Permission denied$/);
   assert.match(dead()?.remedy ?? '', /password/);
+  const theirs = machine.mountForeign('tmpfs', `${shareRoot}/nas-files`);
+  await pass(clock, 61_000);
+  assert.match(dead()?.message ?? '', /tmpfs is mounted there by somebody else$/);
+  machine.umountForeign(theirs);
   machine.servers.delete('nas');
   await pass(clock, 70_000);
   assert.match(dead()?.message ?? '', /does not answer/);

@@ -223,7 +223,11 @@ export class Shares {
     const { mounter, machine, locks } = this.#parts;
     const breaker = this.#breakerOf(row.identity);
     const at = mounter.standing(row);
-    if (at.kind === 'foreign') return;
+    if (at.kind === 'foreign') {
+      const words = `${at.entry.source} is mounted there by somebody else`;
+      this.#failures.set(row.identity, { words, needsLogin: false });
+      return;
+    }
     const answers = await this.#dial(row, at, dialled);
     // What went wrong while the server was away says nothing about it now.
     if (answers && this.#away.delete(row.identity)) {

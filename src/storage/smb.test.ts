@@ -31,6 +31,7 @@ test('the words of a mount program tell a refusal from a server that is away and
       'mount error(19): No such device',
       'mount error(79): Can not access a needed shared library',
       'mount.nfs: No such device',
+      'mount.nfs: rpc.statd is not running but is required for remote locking.',
       "mount: /beos/share/x: unknown filesystem type 'cifs'.",
       'mount: /beos/share/x: wrong fs type, bad option, bad superblock on //nas/x, missing codepage or helper program.',
     ],

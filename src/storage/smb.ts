@@ -141,7 +141,8 @@ export function mountFault(words: string, timedOut: boolean): Fault<ErrorCode> {
 
 /** ENOMEM, ENODEV, ELIBACC (no table for `iocharset`): it is this machine that cannot. */
 const lacking = new Set([12, 19, 79]);
-const lackingWords = /unknown filesystem type|wrong fs type|No such device$|not found|bad option/im;
+const lackingWords =
+  /unknown filesystem type|wrong fs type|No such device$|not found|bad option|statd is not running/im;
 /** EHOSTDOWN, EHOSTUNREACH, EINPROGRESS, ETIMEDOUT, ECONNREFUSED, ENETUNREACH, ECONNABORTED, ECONNRESET, EAGAIN. */
 const unreachable = new Set([11, 101, 103, 104, 110, 111, 112, 113, 115]);
 const unreachableWords =
