@@ -323,3 +323,24 @@ test('a share whose mount somebody else has taken away, or the kernel with its f
   assert.equal(await isInvalid('nas'), false);
   await storage.close();
 });
+
+test('a share that was dead when it was unmounted is not called dead when it is mounted anew', async () => {
+  const { storage, machine, clock, mount, isInvalid, row } = await shares();
+  await mount('nas');
+  machine.servers.delete('nas');
+  machine.dead.add(`${shareRoot}/nas-files`);
+  await pass(clock, 10_000);
+  assert.equal(await isInvalid('nas'), true);
+  await storage.shares.umount(row('nas'), false);
+  machine.servers.add('nas');
+  machine.dead.clear();
+  await mount('nas');
+  assert.equal(await isInvalid('nas'), false);
+  machine.busy.add(`${shareRoot}/nas-files`);
+  await assert.rejects(
+    storage.shares.umount(row('nas'), false),
+    /busy/,
+    'it is not detached from who uses it',
+  );
+  await storage.close();
+});

@@ -192,7 +192,7 @@ export class Shares {
   }
 
   async #mountNew(wish: Wish): Promise<string> {
-    const { locks, mounter, registry, around } = this.#parts;
+    const { locks, mounter, registry, around, probe } = this.#parts;
     return locks.run(wish.identity, async () => {
       await this.#clearUnwanted(wish.identity);
       const known = registry.get(wish.identity);
@@ -214,6 +214,7 @@ export class Shares {
       }
       this.#breakers.delete(wish.identity);
       this.#failures.delete(wish.identity);
+      probe.mounted(wish.identity, mounter.pathOf(row));
       around.emit({ action: 'mounted', kind: wish.kind, path: mounter.pathOf(row), readOnly: false });
       return mounter.pathOf(row);
     });

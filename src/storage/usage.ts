@@ -44,6 +44,8 @@ interface State {
   failures: number;
   /** Somebody has waited for its first numbers; nobody does so again. */
   waitedFor: boolean;
+  /** It is of a mount that is gone: nobody is told any more what comes of it. */
+  former: boolean;
 }
 
 /** Numbers of what cannot be asked. */
@@ -118,10 +120,18 @@ export class UsageProbe {
     return state.late ? 'hangs' : 'fails';
   }
 
-  /** It was mounted anew: what hangs at the old mount says nothing about this one. */
+  /** It was mounted anew: who still asks the old mount, or hangs at it, says nothing about this one. */
   renewed(key: string): void {
     const state = this.#states.get(key);
-    if (state !== undefined) state.lingers = false;
+    if (state === undefined) return;
+    this.#states.set(key, { ...state, flight: undefined, lingers: false, retryAt: 0 });
+    state.former = true;
+  }
+
+  /** It was mounted for the first time, or by a person, a moment ago: its server has just answered. */
+  mounted(key: string, path: string): void {
+    this.renewed(key);
+    this.#set(this.#stateOf(key), path, false, '');
   }
 
   /** Forgets mounts that are gone. */
@@ -151,6 +161,7 @@ export class UsageProbe {
         retryAt: 0,
         failures: 0,
         waitedFor: false,
+        former: false,
       };
       this.#states.set(key, state);
     }
@@ -222,7 +233,7 @@ export class UsageProbe {
     const changed = state.invalid !== invalid;
     state.invalid = invalid;
     state.reason = reason;
-    if (changed) this.#onChange(path, invalid, reason);
+    if (changed && !state.former) this.#onChange(path, invalid, reason);
   }
 }
 
