@@ -344,3 +344,31 @@ test('a share that was dead when it was unmounted is not called dead when it is 
   );
   await storage.close();
 });
+
+test('a dead share is unmounted for good although the kernel is still busy with its server', async () => {
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { mounts } = machine.ports();
+  const late = {
+    file: 'umount',
+    args: [],
+    reason: 'timeout',
+    exitCode: null,
+    stdout: '',
+    stderr: '',
+  } as const;
+  const umount: typeof mounts.umount = async (target, how) => {
+    await mounts.umount(target, how);
+    throw new ExecError({ ...late, lingering: new Promise(() => undefined) });
+  };
+  const { storage, clock, mount, row, entryOf } = await shares({
+    machine,
+    real: { mounts: { ...mounts, umount } },
+  });
+  await mount('nas');
+  machine.servers.delete('nas');
+  await pass(clock, 4000);
+  await storage.shares.umount(row('nas'), false);
+  assert.deepEqual([entryOf('nas'), storage.registry.all()], [undefined, []]);
+  assert.equal(machine.hasFolder(`${shareRoot}/nas-files`), false);
+  await storage.close();
+});

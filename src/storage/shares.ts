@@ -135,7 +135,7 @@ export class Shares {
       registry.put({ ...current, wanted: false });
       try {
         const lazy = force || this.#parts.probe.isInvalid(current.identity);
-        this.#forget(await mounter.umount({ ...current, wanted: false }, { lazy, timeoutMs: 15_000 }));
+        this.#forget(await mounter.umount({ ...current, wanted: false }, umountHow(lazy)));
       } catch (error) {
         registry.update(current.identity, { wanted: current.wanted });
         throw error;
@@ -304,12 +304,9 @@ export class Shares {
     try {
       await mounter.umount(row, { lazy: true, timeoutMs: 5000 });
     } catch (error) {
-      // It leaves the tree at once; the kernel may still be busy saying good-bye to a server that does not hear it.
-      if (mounter.standing(row).kind !== 'absent') {
-        breaker.failed(this.#parts.machine.clock.monotonic());
-        around.log('a dead share could not be detached', { path: row.name, error: messageOf(error) });
-        return;
-      }
+      breaker.failed(this.#parts.machine.clock.monotonic());
+      around.log('a dead share could not be detached', { path: row.name, error: messageOf(error) });
+      return;
     }
     this.#doubted.delete(identity);
     await this.#mountAgain(identity, breaker, version);
@@ -374,7 +371,7 @@ export class Shares {
     const row = registry.get(identity);
     if (row === undefined || row.wanted) return;
     try {
-      this.#forget(await mounter.umount(row, { lazy: probe.isInvalid(identity), timeoutMs: 15_000 }));
+      this.#forget(await mounter.umount(row, umountHow(probe.isInvalid(identity))));
     } catch (error) {
       if (!(error instanceof ExecError)) throw error;
       const words = `${mounter.pathOf(row)} is still to be unmounted: ${wordsOf(error)}`;
@@ -382,6 +379,9 @@ export class Shares {
     }
   }
 }
+
+/** What is detached leaves the tree at once; a server that is away is not waited for. */
+const umountHow = (lazy: boolean) => ({ lazy, timeoutMs: lazy ? 10_000 : 15_000 });
 
 /** Its server refuses the login, or the login that is kept cannot be opened. */
 function needsLogin(error: unknown): boolean {
