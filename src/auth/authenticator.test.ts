@@ -273,6 +273,8 @@ test('a stranger makes so many signatures a minute; others, and an owner, are no
     await clock.advance(1);
     return await call(house, 'command.reboot', { signature: legacy(clock, key), from });
   };
+  const forged = { signature: `${legacy(clock, stranger).slice(0, -8)}AAAAAAAA`, from: '192.168.1.66' };
+  for (let i = 0; i < 100; i++) await refused(house, 'unproven', 'command.reboot', forged);
   for (let i = 0; i < 60; i++) await reboot(stranger, '192.168.1.66');
   const body = { signature: legacy(clock, createKey()), from: '::ffff:192.168.1.66' };
   await refused(house, 'too_many_requests', 'command.reboot', body);

@@ -60,8 +60,8 @@ interface Standing {
 }
 
 /**
- * Signatures of strangers that are looked at in a minute, from one address. Each of them costs a mark and a line of the audit,
- * both confirmed by the disk, and while nobody owns the node anybody can make as many as he likes.
+ * Signatures of strangers that are accepted in a minute from one address. Each of them costs a mark and a line of the
+ * audit, both confirmed by the disk, and while nobody owns the node anybody can make as many as he likes.
  */
 const strangersPerMinute = 60;
 
@@ -138,7 +138,6 @@ export class Authenticator {
     checkWindow(jws, clock.now());
     this.#checkRequest(jws, request);
     const before = this.#standing(jws.name, request, address);
-    if (before.class === 'signer') this.#strangers.take(address, 'signatures from this address');
     const key = await signatures.proven(jws, before.key, signal, address);
     // The look-up may have taken seconds: the node may have found its owner since.
     const standing = this.#standing(jws.name, request, address);
@@ -146,6 +145,8 @@ export class Authenticator {
       throw fault('unproven', `X-Signature is not accepted: it was not made with the key of ${jws.name}.`);
     }
     if (standing.class === 'signer' && request.operation === 'command.install') this.#checkClaimCode(request);
+    // Only what has held is counted: what is refused costs no mark, and must not lock out who signs rightly beside it.
+    if (standing.class === 'signer') this.#strangers.take(address, 'signatures from this address');
     replay.spend(jws, request.operation, standing.class === 'owner');
     if (standing.class === 'owner' && standing.key === undefined) this.#pin(jws.name, key);
     const proof = jws.bound === undefined ? 'signature-legacy' : 'signature-bound';
