@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -7,6 +7,7 @@ import { parseJws } from '#auth/jws.ts';
 import { ReplayGuard } from '#auth/replay.ts';
 import { createKey, signBound, signLegacy } from '#client/sign.ts';
 import { FakeClock } from '#host/fake/clock.ts';
+import { GapNote } from '#host/gap-note.ts';
 import { Store } from '#store/store.ts';
 
 const minute = 60_000;
@@ -23,7 +24,7 @@ function open(t: TestContext, options: { dir?: string; clock?: FakeClock; keep?:
     isOpen = false;
   };
   t.after(close);
-  const guard = new ReplayGuard({ store, clock, keep });
+  const guard = new ReplayGuard({ store, clock, keep, gap: new GapNote(dir) });
   return { dir, clock, store, guard, close };
 }
 
@@ -190,6 +191,45 @@ test('a loss seen with a clock days ahead starts its window anew when the clock 
   assert.throws(() => guard.spend(legacy(start), 'command.reboot', true), { code: 'replay_window' });
   await clock.advance(20 * minute + 1);
   guard.spend(legacy(clock.now()), 'command.reboot', true);
+});
+
+/** A store whose disk fails under it, and a signature that was used since. */
+async function openFailing(t: TestContext) {
+  const opened = open(t);
+  opened.guard.spend(legacy(start), 'command.install', true);
+  unlinkSync(join(opened.dir, 'beosd.db-wal'));
+  await opened.store.settle();
+  assert.equal(opened.store.health.durable, false);
+  await opened.clock.advance(minute);
+  const used = legacy(opened.clock.now());
+  opened.guard.spend(used, 'command.reboot', true);
+  return { ...opened, used };
+}
+
+test('what was used while the disk was full is not used again after a restart', async (t) => {
+  const { dir, clock, used, close } = await openFailing(t);
+  close();
+  for (const seconds of [30, 60]) {
+    await clock.advance(seconds * 1000);
+    const again = open(t, { dir, clock });
+    assert.equal(again.store.health.durable, true);
+    assert.throws(() => again.guard.spend(used, 'command.uninstall', true), { code: 'replay_window' });
+    await clock.advance(1);
+    again.guard.spend(bound(clock.now()), 'command.reboot', true);
+    again.close();
+  }
+  await clock.advance(20 * minute);
+  open(t, { dir, clock }).guard.spend(legacy(clock.now()), 'command.reboot', true);
+});
+
+test('a disk that is back in time knows what was used meanwhile, and no window begins', async (t) => {
+  const { dir, clock, store, guard, used, close } = await openFailing(t);
+  assert.equal(store.recover(), true);
+  guard.spend(legacy(clock.now()), 'command.install', true);
+  close();
+  const again = open(t, { dir, clock });
+  assert.throws(() => again.guard.spend(used, 'command.uninstall', true), { code: 'signature_reused' });
+  again.guard.spend(legacy(clock.now()), 'command.reboot', true);
 });
 
 test('without a disk only power and reading go on, still once each', (t) => {

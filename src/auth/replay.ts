@@ -4,6 +4,7 @@ import { specOf } from '#api/operations.ts';
 import type { ParsedJws } from '#auth/jws.ts';
 import type { Clock } from '#host/clock.ts';
 import { rfc3339 } from '#host/clock.ts';
+import type { GapNote } from '#host/gap-note.ts';
 import type { Fault } from '#lib/fault.ts';
 import { ruleOf } from '#state/policy.ts';
 import type { Database } from '#store/database.ts';
@@ -19,6 +20,8 @@ const day = 24 * 60 * 60_000;
 export interface ReplayOptions {
   readonly store: Store;
   readonly clock: Clock;
+  /** Beside the store: what was marked in memory is gone with this process, and the next one has to know. */
+  readonly gap: Pick<GapNote, 'isWhole' | 'note' | 'restore'>;
   /** How many marks are kept although they have expired. Default 20,000 (about 1 MB). */
   readonly keep?: number;
 }
@@ -28,12 +31,15 @@ export interface ReplayOptions {
  *
  * INVARIANTS: the mark is on disk before the request is acted on; only marks that have expired are ever removed, oldest
  * first, and nothing at or below the newest removed one (`floor`) is accepted again, wherever the clock is set to; after the
- * marks were lost, only what cannot have been used before the loss is accepted.
+ * marks were lost, also those of a process without its disk, only what cannot have been used before the loss is accepted.
  */
 export class ReplayGuard {
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #keep: number;
+  readonly #gap: ReplayOptions['gap'];
+  /** Marks are, or were, in memory only, and the next start would know. */
+  #gapNoted = false;
   /** Upper bound of the number of marks; counted again when it says that there is something to prune. */
   #count: number;
   #loss: { readonly reported: number; readonly at: number; readonly seen: number } | undefined;
@@ -42,11 +48,13 @@ export class ReplayGuard {
     this.#store = options.store;
     this.#clock = options.clock;
     this.#keep = options.keep ?? 20_000;
+    this.#gap = options.gap;
     this.#count = this.#store.read(countMarks);
     const recorded = this.#store.read((db) => readNumber(db, 'replay.lostAt'));
     if (recorded !== undefined) this.#loss = { reported: 0, at: recorded, seen: Number.NaN };
     // A loss that nobody has asked about yet has to outlive a restart too.
     this.#lostAt();
+    this.#lookForGap();
   }
 
   /**
@@ -67,8 +75,10 @@ export class ReplayGuard {
     } catch (error) {
       if (!(error instanceof StoreUnavailable) || !mayStayInMemory) throw error;
       this.#refuseAfterLoss(jws);
+      this.#gapNoted ||= this.#gap.note();
       this.#store.write(insert);
     }
+    if (this.#gapNoted && this.#store.health.durable) this.#gapNoted = !this.#gap.restore();
     this.#count += 1;
     if (this.#count > this.#keep + this.#keep / 8) this.#prune();
   }
@@ -112,6 +122,20 @@ export class ReplayGuard {
       }
       this.#count = countMarks(db);
     });
+  }
+
+  /** The last process had marks that died with it: as good as a loss. Recorded before the note is taken back. */
+  #lookForGap(): void {
+    const isKept = this.#store.read((db) => readNumber(db, 'replay.gapNote')) !== undefined;
+    if (isKept && this.#gap.isWhole) return;
+    if (isKept) {
+      const at = Math.max(this.#clock.now(), this.#loss?.at ?? 0);
+      this.#remember({ reported: this.#loss?.reported ?? 0, at, seen: this.#clock.monotonic() });
+    }
+    this.#gapNoted = isKept;
+    if (!this.#store.health.durable || !this.#gap.restore()) return;
+    this.#gapNoted = false;
+    if (!isKept) this.#store.write((db) => writeNumber(db, 'replay.gapNote', 1));
   }
 
   /** What was used before the loss has `time` at most 20 min, or `expiresAt` at most 10 min, after it: the rest is new. */

@@ -12,6 +12,7 @@ import { isOwnAddress } from '#daemon/own-names.ts';
 import type { Profile } from '#daemon/profiles.ts';
 import type { Clock } from '#host/clock.ts';
 import type { Files } from '#host/files.ts';
+import { GapNote } from '#host/gap-note.ts';
 import { valueOr } from '#lib/observed.ts';
 import type { NetworkFacts } from '#state/facts.ts';
 import type { Observatory } from '#state/observatory.ts';
@@ -56,7 +57,7 @@ export function openAccess(options: AccessOptions): Access {
     clock,
     owners,
     signatures,
-    replay: new ReplayGuard({ store, clock }),
+    replay: new ReplayGuard({ store, clock, gap: new GapNote(config.dataDir) }),
     sessions,
     workloads: options.workloads,
     nodeId,

@@ -10,6 +10,7 @@ import { Signatures } from '#auth/signatures.ts';
 import { noWorkloads } from '#auth/workloads.ts';
 import type { FakeClock } from '#host/fake/clock.ts';
 import { Files } from '#host/files.ts';
+import { GapNote } from '#host/gap-note.ts';
 import { known } from '#lib/observed.ts';
 import { Store } from '#store/store.ts';
 
@@ -49,7 +50,10 @@ export function gatehouse(options: GatehouseOptions) {
   const shared: AuthHandlerOptions = { clock, owners, sessions, signatures, gate, nodeId };
   const authenticator = new Authenticator({
     ...shared,
-    replay: new ReplayGuard({ store, clock, ...(options.keep === undefined ? {} : { keep: options.keep }) }),
+    replay: new ReplayGuard({
+      ...{ store, clock, gap: new GapNote(dataDir) },
+      ...(options.keep === undefined ? {} : { keep: options.keep }),
+    }),
     workloads: noWorkloads,
     legacySignatures: true,
     claimCode: undefined,
