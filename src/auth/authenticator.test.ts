@@ -313,6 +313,21 @@ test('a claim needs an address on the link, and the code where one is set', asyn
   );
 });
 
+test('who guesses at the claim code leaves the tries of others alone', async (t) => {
+  const { house, clock } = open(t, { authenticator: { claimCode: '7319-2204' } });
+  const codes: string[] = [];
+  const guess = async (from: string, code: string) => {
+    await clock.advance(1);
+    const sent = { signature: legacy(clock, stranger), body: username, headers: { 'x-claim-code': code } };
+    return await call(house, 'command.install', { ...sent, from });
+  };
+  for (let i = 0; i < 30; i++) {
+    await guess('192.168.1.66', `${i}`).catch((error: { code: string }) => codes.push(error.code));
+  }
+  assert.equal(codes.filter((code) => code === 'claim_code_required').length, 4);
+  assert.equal((await guess('192.168.1.77', '7319-2204')).class, 'signer');
+});
+
 test('a provisional claim yields to another install only while that is open; a confirmed one never', async (t) => {
   let isOpen = true;
   const { house, clock } = open(t, { owner: { claimIsOpen: () => isOpen } });

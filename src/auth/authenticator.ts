@@ -13,7 +13,7 @@ import type { WorkloadIdentity, WorkloadProver } from '#auth/workloads.ts';
 import type { Clock } from '#host/clock.ts';
 import { sameKey } from '#lib/did-key.ts';
 import { isFault } from '#lib/fault.ts';
-import { isLoopback, plainAddress } from '#lib/net.ts';
+import { isLoopback, placeOf, plainAddress } from '#lib/net.ts';
 import { ruleOf } from '#state/policy.ts';
 
 /** A request as far as proof of identity goes. */
@@ -64,6 +64,8 @@ interface Standing {
  * audit, both confirmed by the disk, and while nobody owns the node anybody can make as many as he likes.
  */
 const strangersPerMinute = 60;
+/** Tries at the claim code in a minute: of everybody together, so that guessing takes years, and from one place. */
+const claimTries = { perMinute: 10, ofOnePlace: 4 } as const;
 
 /** The answers of these are the same for everybody: no proof is looked at, so that a bad one breaks nothing and none is spent. */
 const sameForAll: readonly OperationName[] = [
@@ -89,11 +91,13 @@ const forwardingHeader = /^(?:forwarded|via|x-forwarded(?:-.*)?)$/;
 export class Authenticator {
   readonly #options: AuthenticatorOptions;
   readonly #claimAttempts: RateLimit;
+  readonly #claimPlaces: RateLimits;
   readonly #strangers: RateLimits;
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options;
-    this.#claimAttempts = new RateLimit(options.clock, 10);
+    this.#claimAttempts = new RateLimit(options.clock, claimTries.perMinute);
+    this.#claimPlaces = new RateLimits(options.clock, claimTries.ofOnePlace);
     this.#strangers = new RateLimits(options.clock, strangersPerMinute);
   }
 
@@ -144,7 +148,9 @@ export class Authenticator {
     if (standing.key !== undefined && !sameKey(standing.key.jwk, key.jwk)) {
       throw fault('unproven', `X-Signature is not accepted: it was not made with the key of ${jws.name}.`);
     }
-    if (standing.class === 'signer' && request.operation === 'command.install') this.#checkClaimCode(request);
+    if (standing.class === 'signer' && request.operation === 'command.install') {
+      this.#checkClaimCode(request, address);
+    }
     // Only what has held is counted: what is refused costs no mark, and must not lock out who signs rightly beside it.
     if (standing.class === 'signer') this.#strangers.take(address, 'signatures from this address');
     replay.spend(jws, request.operation, standing.class === 'owner');
@@ -181,12 +187,13 @@ export class Authenticator {
     return { class: 'signer', key: undefined };
   }
 
-  #checkClaimCode(request: ProofRequest): void {
+  #checkClaimCode(request: ProofRequest, address: string): void {
     const { claimCode } = this.#options;
     if (claimCode === undefined) return;
     const sent = request.header('x-claim-code');
     if (sent === undefined) throw fault('claim_code_required', 'This node asks for its claim code.');
     // Guessing is slow, also for whoever makes a new key for every guess.
+    this.#claimPlaces.take(placeOf(address), 'claim codes from this address');
     this.#claimAttempts.take('claim codes');
     if (!isSameSecret(sent.trim(), claimCode)) {
       throw fault('claim_code_required', 'This is not the claim code of this node.');
