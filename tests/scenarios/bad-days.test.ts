@@ -154,7 +154,9 @@ test('a store cut in half while it installs: nobody begins beside the installer,
   const before = await node.start();
   const answer = await node.signedLegacy('POST', '/command/install', { username: 'alice', password: 'x' });
   assert.equal(answer.status, 200, answer.text);
-  while (node.left('starts').length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  const isUnderWay = () =>
+    node.left('starts').length > 0 && existsSync(join(node.dir, 'base', 'installing.pid'));
+  while (!isUnderWay()) await new Promise((resolve) => setTimeout(resolve, 20));
   const installer = Number((node.left('starts')[0] ?? '').split(' ')[0]);
   await before.kill();
   const store = join(before.dataDir, 'beosd.db');
