@@ -13,7 +13,7 @@ test('a signed install runs to 100 %: progress only rises, the signer owns the n
   const node = new InstallNode();
   node.play('success', 0.15);
   await using daemon = await node.start();
-  const events = new SseReader(daemon.port);
+  const events = new SseReader(daemon.port, 0); // from the first event on, however late it connects
   assert.equal((await node.status()).owned, false);
   const answer = await node.signedLegacy('POST', '/command/install', install);
   assert.equal(answer.status, 200, answer.text);
