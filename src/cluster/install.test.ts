@@ -108,6 +108,13 @@ test('a failure says how the installer ended, where, and with which last words, 
   assert.deepEqual(bench.claim, [], 'the owner has to be able to uninstall what is left');
 });
 
+test('where the log of a run ends is remembered with it: a later run writes into the same file', async () => {
+  const bench = installerBench();
+  bench.mode('fail');
+  const { checkpoint } = await runPhases(installDefinition(bench.options), inputFor(bench));
+  assert.equal(checkpoint['logEnd'], Buffer.byteLength(bench.log('install.log')));
+});
+
 test('an installer that is killed is a failure with the signal named, never a success', async () => {
   const bench = installerBench();
   bench.mode('crash');

@@ -76,7 +76,9 @@ export async function runInstaller(
   } finally {
     // Who still runs, because we stop or because nothing could end it, keeps its pid file.
     tell(() => {
-      if (options.longRun.find(jobId).kind !== 'running') options.files.remove(pidFile);
+      if (options.longRun.find(jobId).kind === 'running') return;
+      context.remember({ logEnd: options.files.size(logFile) ?? 0 });
+      options.files.remove(pidFile);
     });
   }
 
@@ -132,7 +134,7 @@ function beginOnce(
   const { log, boot } = context.checkpoint as { log?: TailAnchor; boot?: string };
   if (log !== undefined && boot !== undefined) return { from: log, boot };
   const begun = { from: anchorAtEnd(logFile), boot: options.bootIdentity() };
-  // `logFile` and `logOffset` are what GET /jobs/:id/log reads; `log` is for this run alone.
+  // `logFile`, `logOffset` and, at the end, `logEnd` are what GET /jobs/:id/log reads; `log` is for this run alone.
   context.remember({ log: begun.from, logFile, logOffset: begun.from.offset, boot: begun.boot });
   return begun;
 }

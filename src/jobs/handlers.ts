@@ -46,8 +46,8 @@ export function jobHandlers(options: JobHandlerOptions): Pick<Handlers, JobOpera
       const { checkpoint } = existing(params.id);
       const file = checkpoint['logFile'];
       if (typeof file !== 'string') return { data: { lines: [], truncated: false } };
-      const from = typeof checkpoint['logOffset'] === 'number' ? checkpoint['logOffset'] : 0;
-      const { text, truncated } = tailOf(files, file, from, lastBytes);
+      const place = { from: numberIn(checkpoint['logOffset']) ?? 0, to: numberIn(checkpoint['logEnd']) };
+      const { text, truncated } = tailOf(files, file, place, lastBytes);
       const lines = text.split('\n').filter((line) => line !== '');
       return { data: { lines: lines.map(redact), truncated } };
     },
@@ -67,3 +67,5 @@ function refuseForeign(job: JobRecord, caller: Caller): void {
     throw fault('forbidden', `${specOf(job.operation).path} was asked for by somebody else.`);
   }
 }
+
+const numberIn = (value: unknown) => (typeof value === 'number' ? value : undefined);
