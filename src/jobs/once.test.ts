@@ -159,6 +159,8 @@ test('a request whose daemon died under it finds the job that it had started, or
   });
   const began = second.clock.now() - 1000;
   assert.deepEqual(calls.at(-1), ['command.reboot', 'owner alice@example.com', began]);
+  job = undefined; // fifty jobs later it is not found any more
+  assert.deepEqual(await second.once.run(asked(), work), answer);
 });
 
 test('a full disk stands in the way of nothing that goes on without it: the key counts in memory', async (t) => {

@@ -57,7 +57,9 @@ export class Once {
       case 'unanswered': {
         const data = this.#options.startedSince(request.operation, callerLabel(request.caller), earlier.at);
         if (data === undefined) break; // it died before it did anything: this is the first time
-        return { status: 200, body: JSON.stringify({ code: 200, message: 'accepted before', data }) };
+        const body = JSON.stringify({ code: 200, message: 'accepted before', data });
+        this.#options.idempotency.finish(scope, 200, body); // the next try may not find the job any more
+        return { status: 200, body };
       }
       case 'none':
         break;
