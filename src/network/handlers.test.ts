@@ -15,7 +15,16 @@ import { type ChangeIpJob, networkHandlers } from '#network/handlers.ts';
 import { HostsFile } from '#network/hosts-file.ts';
 import { LinkRates } from '#network/rates.ts';
 import type { Facts } from '#state/facts.ts';
-import { clustered, docker, facts, link, network, route, seen } from '../../tests/support/machines.ts';
+import {
+  clustered,
+  docker,
+  facts,
+  installed,
+  link,
+  network,
+  route,
+  seen,
+} from '../../tests/support/machines.ts';
 
 function call(callerClass: CallerClass, dryRun = false): Call {
   return {
@@ -188,6 +197,26 @@ test('on an installed node change-host starts the job, which binds the name itse
   assert.deepEqual([started, readFileSync(path, 'utf8')], [['192.168.2.10'], before]);
   const { changeHost: without } = handlers(installed);
   await assert.rejects(async () => without('192.168.2.10'), { code: 'installer_unavailable' });
+});
+
+test('a change that failed after the name was bound, and a cluster that was left behind, can be tried again', async () => {
+  const started: string[] = [];
+  const startChangeIp: ChangeIpJob = {
+    plan: () => ({ allowed: true, preconditions: [], steps: [] }),
+    start: (ip) => String(started.push(ip)),
+  };
+  const bound = (ip: string, more: Partial<Facts>) =>
+    handlers(clustered({}, { hosts: seen({ ownAddresses: [ip] }), ...more }), { startChangeIp }).changeHost(
+      ip,
+    );
+  const moved = seen(network([link('eth0', 'ethernet', ['192.168.1.88/24'])], route('eth0')));
+  await bound('192.168.1.88', { network: moved });
+  await bound('192.168.1.10', { install: seen({ ...installed, ipChangeFailed: true }) });
+  assert.deepEqual(started, ['192.168.1.88', '192.168.1.10']);
+  await assert.rejects(async () => bound('192.168.1.10', {}), {
+    code: 'invalid_address',
+    message: /already/,
+  });
 });
 
 test('hosts file: the dry run says what would change and who may, and changes nothing', async () => {

@@ -11,6 +11,7 @@ import type { HostsEntry } from '#network/hosts-text.ts';
 import { interfaceRows, localAddresses, nameServers, shownLinks } from '#network/interfaces.ts';
 import type { LinkRates } from '#network/rates.ts';
 import { usableAddresses } from '#state/addresses.ts';
+import { lostAddress } from '#state/derive.ts';
 import type { Facts } from '#state/facts.ts';
 
 /** The change-ip job of an installed node; it binds the hosts file itself, as one of its phases. */
@@ -125,7 +126,13 @@ function addressProblem(facts: Facts, ip: string): string | undefined {
     return `${ip} is not an IPv4 address of this node; it has ${own.join(', ') || 'none'}.`;
   }
   const [bound] = facts.hosts.known ? facts.hosts.value.ownAddresses : [];
-  return bound === ip ? `${ip} is the host address already.` : undefined;
+  return bound === ip && !isClusterBehind(facts) ? `${ip} is the host address already.` : undefined;
+}
+
+/** The name of the node is bound, by a change that failed half-way or by hand, but the cluster has not followed. */
+function isClusterBehind(facts: Facts): boolean {
+  const failed = facts.install.known && facts.install.value.ipChangeFailed;
+  return failed || lostAddress(facts) !== undefined;
 }
 
 function refusedPlan(reason: string): DryRun {
