@@ -16,6 +16,8 @@ export const settlingMs = 3 * minute;
 export const installTailMs = 5 * minute;
 /** How long the last good word of a cluster that went silent still decides the state. */
 export const clusterSilenceMs = 10 * minute;
+/** A scheduled shutdown that is late by this much is one that logind has forgotten: restarted, it leaves its file behind. */
+export const overdueMs = 5 * minute;
 /** A reboot that logind has accepted is under way for at most this long. */
 export const powerTailMs = 90_000;
 
@@ -83,7 +85,8 @@ function networkRule({ facts }: Context): Derived | undefined {
 
 function shutdownRule({ facts, jobs, now }: Context): Derived | undefined {
   const pending = facts.shutdown.known ? facts.shutdown.value : undefined;
-  if (pending) return { state: 'shutdown', because: `a ${pending.mode} is scheduled` };
+  if (pending && now - pending.at < overdueMs)
+    return { state: 'shutdown', because: `a ${pending.mode} is scheduled` };
   const power = jobs.power;
   if (power?.state === 'running') return { state: 'shutdown', because: `${power.operation} runs` };
   if (power?.state !== 'succeeded' || power.finishedAt === undefined) return undefined;
@@ -306,6 +309,7 @@ export function nextTurn(facts: Facts, jobs: readonly JobFacts[], now: number): 
     [bootedAt, startingMs],
     [installEndedAt(facts, view), installTailMs],
     [view.power?.finishedAt, powerTailMs],
+    [facts.shutdown.known ? facts.shutdown.value?.at : undefined, overdueMs],
     [cluster.known ? cluster.stale?.since : undefined, clusterSilenceMs],
     ...awaited.map((since) => [since, checkingMs] as const),
   ];

@@ -136,6 +136,20 @@ export const workingMachines: readonly RecordedMachine[] = [
     hostIp: '192.168.1.10',
   },
   {
+    name: 'a shutdown was scheduled for an hour ago, and nothing has come of it',
+    facts: clustered({}, { shutdown: seen({ mode: 'poweroff', at: at - 60 * minute }) }),
+    state: 'terminus-running',
+    conditions: [],
+    hostIp: '192.168.1.10',
+  },
+  {
+    name: 'a shutdown is due since a minute: the machine is going down',
+    facts: clustered({}, { shutdown: seen({ mode: 'poweroff', at: at - minute }) }),
+    state: 'shutdown',
+    conditions: [],
+    hostIp: '192.168.1.10',
+  },
+  {
     name: 'logind has taken our reboot',
     facts: clustered(),
     jobs: [job('command.reboot', 'succeeded', { finishedAt: at - 3000, boot: machine.bootId })],
