@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
@@ -137,6 +137,26 @@ test('a file that cannot be written is a fault with its reason', async () => {
     code: 'hosts_file_unavailable',
     message: /no space left/,
   });
+});
+
+test('a file that is a mount of its own, as in a container, is left as it is and the reason told', {
+  skip: process.getuid?.() === 0 ? false : 'needs root to mount',
+}, async () => {
+  const { hosts, path, folder } = setup();
+  execFileSync('mount', ['--bind', path, path]);
+  try {
+    await assert.rejects(hosts.bind('192.168.1.7'), {
+      code: 'hosts_file_unavailable',
+      message: /a mount of its own/,
+    });
+    assert.equal(readFileSync(path, 'utf8'), foreign);
+    assert.deepEqual(
+      readdirSync(folder).filter((name) => name.endsWith('.tmp')),
+      [],
+    );
+  } finally {
+    execFileSync('umount', ['-l', path]);
+  }
 });
 
 test('a change by somebody else is seen, and binding our name tells the new address', async (t) => {
