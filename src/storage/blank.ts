@@ -78,8 +78,9 @@ export async function lookInto(
   const used = inUse(disk, entries, swaps);
   if (used.length > 0) return { used, content: known };
   try {
-    const held = await claimable(disks, disk);
-    return { used: held, content: held.length > 0 ? known : await contentOf(disks, disk) };
+    // Read by children first: opening a disk that hangs would keep a thread of ours.
+    const read = await contentRead(disks, disk);
+    return { used: await claimable(disks, disk), content: known.length > 0 ? known : read };
   } catch (error) {
     return { used, content: known, unread: wordsOf(error) };
   }

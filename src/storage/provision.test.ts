@@ -171,10 +171,21 @@ test('a disk that something holds, unseen by sysfs, is called in use before it i
   await assert.rejects(async () => check.run(context), isCalled('disk_in_use', /held open/));
 });
 
-test('a disk that does not answer is refused for that, with wipe too', async () => {
-  const claim = () => Promise.reject(Object.assign(new Error('EIO: i/o error, open'), { code: 'EIO' }));
-  const { check, context } = world(disk, () => ({ claim }));
-  await assert.rejects(async () => check.run(context), isCalled('impossible', /could not be read: EIO/));
+test('a disk that does not answer is refused for that, with wipe too, and no thread of ours waits for it', async () => {
+  const hung = new ExecError({
+    ...{ file: 'wipefs', args: [], reason: 'timeout', exitCode: null, stdout: '', stderr: '' },
+  });
+  const opened: string[] = [];
+  const claim = async (node: string) => {
+    opened.push(node);
+    return { release: async () => undefined };
+  };
+  const { check, context } = world({ ...disk, volumes: [volume('u1', 'Vault')] }, () => ({
+    claim,
+    signatures: () => Promise.reject(hung),
+  }));
+  await assert.rejects(async () => check.run(context), isCalled('impossible', /could not be read: wipefs/));
+  assert.deepEqual(opened, []);
 });
 
 test('a disk that takes the place of another one while its table is read is not formatted', async () => {
