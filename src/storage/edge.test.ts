@@ -313,6 +313,17 @@ test('a stick that a pod still has in a mount namespace of its own is not called
   assert.ok('data' in done);
   assert.equal(done.data.safe, false);
   assert.equal(stopped, false);
+  machine.unplug(stick);
+  await storage.local.settled();
+  machine.plug(stick);
+  await storage.local.settled();
+  const asked = { params: {}, query: {}, body: { path: 'STICK' } };
+  const perNode = await handlers['command.umountUsbIncluster'](asked, call());
+  assert.ok('data' in perNode);
+  assert.deepEqual(
+    perNode.data.map(({ ok, message }) => ({ ok, message })),
+    [{ ok: true, message: 'unmounted, but not safe to pull yet, still used by app at /data' }],
+  );
   await storage.close();
 });
 

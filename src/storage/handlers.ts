@@ -2,7 +2,7 @@ import type { Caller } from '#api/caller.ts';
 import { fault } from '#api/errors.ts';
 import type { Call, DryRun } from '#api/operation.ts';
 import type { Handlers, OperationName } from '#api/operations.ts';
-import type { MountedPath, UsageStat } from '#api/storage.ts';
+import type { Holder, MountedPath, UsageStat } from '#api/storage.ts';
 import type { Jobs } from '#jobs/definition.ts';
 import { nameOfPath } from '#storage/names.ts';
 import { nfsFolder, nfsSource, parseNfs } from '#storage/nfs.ts';
@@ -109,21 +109,20 @@ function umountHandlers(edge: StorageEdge): Pick<Handlers, UmountNames> {
     const name = nameOfPath(path, storage.settings, form);
     return shareByName(storage.registry.byName(name), kind, name);
   };
-  const umountShare = async (row: MountRow, call: Call, force: boolean | undefined) => {
+  const umountShare = async (row: MountRow, force: boolean | undefined) => {
     mayAct(storage);
-    mayForce(force, call.caller);
     await umountOrHolders(storage, row, force === true);
   };
   const plainly = async (row: MountRow, call: Call, force: boolean | undefined) => {
     if (call.dryRun) return { plan: umountPlan(storage, row) };
-    await umountShare(row, call, force);
+    await umountShare(row, force);
     return { data: undefined };
   };
   const inCluster = async (kind: 'smb' | 'nfs', body: { path: string; node?: string }, call: Call) => {
     onlyThisNode(edge, body.node);
     const row = share(kind, body.path, 'relative');
     if (call.dryRun) return { plan: umountPlan(storage, row) };
-    await umountShare(row, call, false);
+    await umountShare(row, false);
     return { data: [onThisNode(edge, body.path)] };
   };
   const usb = (path: string, form: 'relative' | 'either') => {
@@ -133,9 +132,8 @@ function umountHandlers(edge: StorageEdge): Pick<Handlers, UmountNames> {
     if (row.kind !== 'usb') throw fault('not_our_mount', `${name} is of kind ${row.kind}, not usb.`);
     return row;
   };
-  const eject = async (row: MountRow, call: Call, force: boolean | undefined) => {
+  const eject = async (row: MountRow, force: boolean | undefined) => {
     mayAct(storage);
-    mayForce(force, call.caller);
     const ejected = await storage.ejector.eject(row, force === true);
     return { ...ejected, holders: [...ejected.holders] };
   };
@@ -150,15 +148,16 @@ function umountHandlers(edge: StorageEdge): Pick<Handlers, UmountNames> {
       allowed(query.force, call);
       const row = usb(body.path, 'either');
       if (call.dryRun) return { plan: ejectPlan(storage, row, query.force === true) };
-      return { data: await eject(row, call, query.force) };
+      return { data: await eject(row, query.force) };
     },
     'command.umountUsbIncluster': async ({ body, query }, call) => {
       allowed(query.force, call);
       onlyThisNode(edge, body.node);
       const row = usb(body.path, 'relative');
       if (call.dryRun) return { plan: ejectPlan(storage, row, query.force === true) };
-      await eject(row, call, query.force);
-      return { data: [onThisNode(edge, body.path)] };
+      const { safe, holders } = await eject(row, query.force);
+      const words = safe ? {} : { message: notSafe(holders) };
+      return { data: [{ ...onThisNode(edge, body.path), ...words }] };
     },
   };
 }
@@ -194,6 +193,13 @@ function allowed(force: boolean | undefined, call: Call): boolean | undefined {
 
 function onThisNode({ nodeName }: StorageEdge, path: string) {
   return { node: nodeName(), path, ok: true, message: 'success to umount' };
+}
+
+/** The rows of -incluster have no place of their own for it. */
+function notSafe(holders: readonly Holder[]): string {
+  const names = new Set(holders.map(({ pod, command, path }) => `${pod ?? command} at ${path}`));
+  const by = names.size === 0 ? '' : `, still used by ${[...names].join(', ')}`;
+  return `unmounted, but not safe to pull yet${by}`;
 }
 
 type ListNames = Extract<Names, `system.mounted${string}`>;
