@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ExecError } from '#host/exec.ts';
 import { type FakeDisk, FakeMachine, type FakeVolume } from '#host/fake/machine.ts';
+import { parseSmbPath } from '#storage/smb.ts';
 import { quickStore, rig, shareRoot } from '../../tests/support/fake-storage.ts';
 
 const volume = (
@@ -239,5 +240,30 @@ test('NTFS that Windows has not closed is mounted for reading, whatever the driv
     texts.some((text) => /^mount_failed Torn .*bad superblock/.test(text)),
     texts.join(),
   );
+  await storage.close();
+});
+
+test('a disk that the kernel stops writing to, for it had an error, is told as one that can only be read', async () => {
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { mounts } = machine.ports();
+  let isBroken = false;
+  const list = () => mounts.list().map((entry) => (isBroken ? { ...entry, superOptions: ['ro'] } : entry));
+  const { storage } = rig({
+    machine,
+    store: quickStore(),
+    real: { mounts: { ...mounts, list } },
+  });
+  machine.shares.set('//nas/public', volume('s', '', 'cifs'));
+  machine.servers.add('nas');
+  machine.plug(stick('1', volume('a', 'STICK', 'ext4')));
+  await storage.start();
+  await storage.shares.mountSmb(parseSmbPath('//nas/public'), undefined);
+  const told = () =>
+    storage.problems().flatMap(({ code, message }) => (code === 'mount_read_only' ? [message] : []));
+  assert.deepEqual(told(), []);
+  isBroken = true;
+  assert.deepEqual(told(), [
+    `${shareRoot}/STICK can only be read: the kernel has stopped writing to it after an error`,
+  ]);
   await storage.close();
 });

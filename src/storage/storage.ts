@@ -16,10 +16,10 @@ import { isWithin } from '#storage/names.ts';
 import type { Machine, Problem, Settings, Surroundings } from '#storage/ports.ts';
 import { devicesUnknown, mountDead, noEvents, notMounted, readOnly } from '#storage/problems.ts';
 import { Provisioner } from '#storage/provision.ts';
-import { Registry } from '#storage/registry.ts';
+import { type MountRow, Registry } from '#storage/registry.ts';
 import { Shares, type SharesParts } from '#storage/shares.ts';
 import { UsageProbe, usageStat, zeros } from '#storage/usage.ts';
-import { diskView, type Listed, listed } from '#storage/views.ts';
+import { diskView, isReadOnly, type Listed, listed } from '#storage/views.ts';
 import type { Store } from '#store/store.ts';
 
 const resyncEvery = 60_000;
@@ -290,13 +290,21 @@ export class Storage {
       if (!row.mounted || this.#probe.isInvalid(row.key)) problems.push(mountDead(row, failure));
     }
     for (const row of seen.rows) {
-      const because = row.phase === 'mounted' ? row.extra.readOnlyBecause : undefined;
+      const because = row.phase === 'mounted' ? whyReadOnly(row, seen) : undefined;
       if (because !== undefined) problems.push(readOnly(this.mounter.pathOf(row), because));
       const failure = this.local.failureOf(row.identity);
       if (failure !== undefined && row.phase === 'none') problems.push(notMounted(row.name, failure));
     }
     return problems;
   }
+}
+
+/** Why a mount that is to be written to is not; undefined: it can be, or nobody wants it to be. */
+function whyReadOnly({ dev, mountId, extra }: MountRow, { entries }: Seen): string | undefined {
+  const entry = entries.find((each) => each.id === mountId && each.dev === dev);
+  // errors=remount-ro: the kernel does so by itself, long after it was mounted.
+  const isTurned = extra.readOnly === false && entry !== undefined && isReadOnly(entry);
+  return isTurned ? 'the kernel has stopped writing to it after an error' : extra.readOnlyBecause;
 }
 
 function unreadable(reason: string) {
