@@ -2,7 +2,7 @@ import type { Guest } from './guest.ts';
 import { daemonUnit } from './node.ts';
 
 /** A password with all that an option list, a shell or a file of lines could stumble over, but for what is refused. */
-export const canary = 'c4nary, "q" \'s\' #;=%\\$x';
+export const canary = ' c4nary, "q" \'s\' #;=%\\$x';
 /** The part of it that is searched for; it stands nowhere else. */
 export const needle = 'c4nary';
 /** The addresses of the file server: it is the same machine, by an interface of its own. */
@@ -92,7 +92,7 @@ esac
 
 /** A machine that is its own file server, and has an interface so that it counts as connected. */
 export const fileServers = {
-  recipe: { daemon: daemonUnit.recipe, smbConf, exports, lanUnit, script, version: 1 },
+  recipe: { daemon: daemonUnit.recipe, smbConf, exports, lanUnit, script, version: 2 },
   async setUp(vm: Guest): Promise<void> {
     await daemonUnit.setUp(vm);
     await vm.put('/etc/samba/smb.conf', smbConf);

@@ -250,6 +250,36 @@ describe('shares of real servers, through the API', { skip: reason ?? false, tim
     assert.ok(dead <= 2 * quiet, `API p99 ${dead} ms while dead, ${quiet} ms else`);
   }
 
+  it('a share whose server is silent can be unmounted all the same, and is mounted anew when it is back', async (t) => {
+    const again = {
+      smb: { name: 'sub', mount: () => mount(`//${server}:${otherPort}/public/sub`) },
+      nfs: { name: 'nfs2', mount: () => mountNfs(server6, '/srv/nfs2') },
+    };
+    for (const kind of ['smb', 'nfs'] as const) {
+      await turn(node.vm, 'silence', kind);
+      const { name } = again[kind];
+      const path = `${shareRoot}/${name}`;
+      const isDead = (rows: readonly { path: string; invalid: boolean }[]) =>
+        rows.some((row) => row.path === path && row.invalid);
+      await node.until(`${path} invalid`, 60_000, isDead);
+      const began = performance.now();
+      const { status, message } = await post(`umount-${kind === 'smb' ? 'samba' : 'nfs'}`, { path });
+      t.diagnostic(
+        `${name} unmounted while its server is silent: ${Math.round(performance.now() - began)} ms`,
+      );
+      assert.equal(status, 200, message);
+      assert.ok((await node.paths()).every((row) => row.path !== path));
+      await untilRemoved(node.vm, path);
+      await turn(node.vm, 'restore', kind);
+    }
+    await node.until('the others valid', 60_000, (rows) => rows.every((row) => !row.invalid));
+    for (const { mount: anew } of Object.values(again)) {
+      const { status, message } = await anew();
+      assert.equal(status, 200, message);
+    }
+    await readable();
+  });
+
   it('the password is nowhere: no environment, journal, store, log or answer', async () => {
     for (const path of [
       '/audit',
