@@ -39,9 +39,13 @@ function parsed(text: string): Record<string, unknown> {
   }
 }
 
+/**
+ * The table of hosts is there even when it is empty: without one containerd 1.x takes nothing of the file, what it says
+ * of the registry itself included (getSortedHosts, remotes/docker/config/hosts.go of 1.6 and 1.7).
+ */
 export function renderHostsFile(file: HostsFile): string {
   const host = Object.fromEntries(file.endpoints.map(({ url, settings }) => [url, settings]));
-  return note + stringify({ ...file.server, ...(file.endpoints.length > 0 ? { host } : {}) });
+  return note + stringify({ ...file.server, host });
 }
 
 /** What a PUT says about all of its endpoints; what it leaves out stays as it was on endpoints that were there. */
