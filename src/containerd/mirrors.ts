@@ -12,6 +12,7 @@ import {
 } from '#containerd/hosts-toml.ts';
 import { k3sMirrors } from '#containerd/k3s.ts';
 import { parseHost, registryName } from '#containerd/reference.ts';
+import { hasEndpoints } from '#containerd/wire.ts';
 import { type Files, syncDir } from '#host/files.ts';
 import { causeChain, isFault } from '#lib/fault.ts';
 import { Mutex } from '#lib/mutex.ts';
@@ -115,7 +116,10 @@ export class MirrorStore {
     });
   }
 
-  /** Throws `not_found` when the registry has no mirrors. */
+  /**
+   * Takes the mirrors of a registry away; how the registry itself is verified and asked stays. Throws `not_found` when
+   * it has no mirrors.
+   */
   async delete(registry: string): Promise<void> {
     await this.#lock.run(async () => {
       const before = await this.#deletable(registry);
@@ -123,8 +127,10 @@ export class MirrorStore {
       const root = await this.#writeRoot(pending);
       await this.#migrate(root, pending, registry);
       const { roots } = await this.#deps.config.read();
+      const rest = withoutMirrors(before.file);
+      const kept = rest && this.#write(rootOf(before) ?? root, registry, rest, undefined);
       // Also where containerd has not looked so far: what stands there must not come to life by the switch.
-      for (const each of new Set([...roots, root])) this.#remove(each, registry);
+      for (const each of new Set([...roots, root])) this.#remove(each, registry, kept);
       if (pending !== undefined) await this.#deps.config.commit(pending);
     });
   }
@@ -146,10 +152,15 @@ export class MirrorStore {
     await this.#lock.run(() => this.#deps.config.recover());
   }
 
-  /** The text of a CA that an endpoint's settings name; undefined: none, or not to be read. */
-  caOf(mirror: Mirror | undefined, name: unknown): string | undefined {
+  /** The text of the authorities (`ca`: a file name, or several) of an endpoint; undefined: none, or not to be read. */
+  caOf(mirror: Mirror | undefined, ca: unknown): string | undefined {
+    const names: readonly unknown[] = Array.isArray(ca) ? ca : [ca];
+    const texts = names.flatMap((name) => this.#caText(mirror?.folder, name) ?? []);
+    return texts.length > 0 ? texts.join('\n') : undefined;
+  }
+
+  #caText(folder: string | undefined, name: unknown): string | undefined {
     if (typeof name !== 'string' || name === '') return undefined;
-    const folder = mirror?.folder;
     if (folder === undefined && !name.startsWith('/')) return undefined;
     try {
       return this.#deps.files.readText(name.startsWith('/') ? name : `${folder}/${name}`);
@@ -169,7 +180,9 @@ export class MirrorStore {
   /** The mirror that is to go; refuses what does not stand in the runtime's own files, whoever reads it. */
   async #deletable(registry: string): Promise<Mirror> {
     const before = await this.#changeable(registry);
-    if (before === undefined) throw fault('not_found', `${registry} has no mirrors.`);
+    if (before === undefined || !hasEndpoints(before)) {
+      throw fault('not_found', `${registry} has no mirrors.`);
+    }
     if (before.source === 'registries.yaml') throw managedByK3s(registry);
     return before;
   }
@@ -234,8 +247,10 @@ export class MirrorStore {
     }
   }
 
-  #write(root: string, registry: string, file: HostsFile, ca: string | undefined): void {
+  /** The folder that it was written into. */
+  #write(root: string, registry: string, file: HostsFile, ca: string | undefined): string {
     const { files } = this.#deps;
+    const text = renderHostsFile(file);
     try {
       const folder = this.#folderToWrite(root, registry);
       if (!files.exists(folder)) {
@@ -243,19 +258,20 @@ export class MirrorStore {
         syncDir(root);
       }
       if (ca !== undefined && ca !== '') files.replace(`${folder}/${caFileName(ca)}`, ca);
-      files.replace(`${folder}/${hostsFileName}`, renderHostsFile(file));
-      this.#sweep(folder, JSON.stringify(file.endpoints));
+      files.replace(`${folder}/${hostsFileName}`, text);
+      this.#sweep(folder, text);
+      return folder;
     } catch (error) {
       if (isFault(error)) throw error;
       throw notWritten(`${root}/${registry}`, error);
     }
   }
 
-  #remove(root: string, registry: string): void {
+  #remove(root: string, registry: string, except?: string): void {
     const { files } = this.#deps;
     for (const name of folderNames(registry)) {
       const folder = `${root}/${name}`;
-      if (!files.exists(folder)) continue;
+      if (folder === except || !files.exists(folder)) continue;
       try {
         this.#refuseOutside(root, folder);
         files.remove(`${folder}/${hostsFileName}`);
@@ -269,10 +285,10 @@ export class MirrorStore {
     }
   }
 
-  /** Removes what is ours and no longer named: old CAs, temp files of a crash. What others put there stays. */
-  #sweep(folder: string, stillNamed: string): void {
+  /** Removes what is ours and `text` does not name: old CAs, temp files of a crash. What others put there stays. */
+  #sweep(folder: string, text: string): void {
     for (const name of this.#deps.files.list(folder)) {
-      if (ourCa.test(name) && !stillNamed.includes(name)) this.#deps.files.remove(`${folder}/${name}`);
+      if (ourCa.test(name) && !text.includes(name)) this.#deps.files.remove(`${folder}/${name}`);
     }
     this.#deps.files.sweepTemps(`${folder}/${hostsFileName}`);
   }
@@ -311,8 +327,23 @@ function folderNames(registry: string): [string, ...string[]] {
   return [`${registry.slice(0, registry.lastIndexOf(':'))}_${port}_`, registry];
 }
 
+/** undefined: containerd looks into this folder for no registry, whatever its name reminds of (`GHCR.io`). */
 function registryOfFolder(folder: string): string | undefined {
-  return registryName(folder.replace(/^(.+)_(\d{1,5})_$/, '$1:$2'));
+  const registry = registryName(folder.replace(/^(.+)_(\d{1,5})_$/, '$1:$2'));
+  return registry !== undefined && folderNames(registry).includes(folder) ? registry : undefined;
+}
+
+/** The root below which the mirror's folder stands. */
+function rootOf({ folder }: Mirror): string | undefined {
+  return folder?.slice(0, folder.lastIndexOf('/'));
+}
+
+/**
+ * What a file says of the registry itself; undefined: nothing that needs a file. A `server` alone says where else to ask,
+ * as a mirror does, and for docker.io it is ours.
+ */
+function withoutMirrors({ server }: HostsFile): HostsFile | undefined {
+  return Object.keys(server).some((key) => key !== 'server') ? { server, endpoints: [] } : undefined;
 }
 
 function caFileName(pem: string): string {

@@ -51,7 +51,7 @@ export async function deletePlan(store: MirrorStore, registry: string): Promise<
   const steps = switchSteps(switchNeeded);
   const remove = {
     name: 'remove',
-    does: `removes certs.d/${registry}/hosts.toml (${toWire(mirror).endpoint.join(', ')})`,
+    does: `takes the mirrors out of certs.d/${registry} (${toWire(mirror).endpoint.join(', ')})`,
     reversible: true,
   };
   return { allowed: true, preconditions: [], steps: [...steps, remove] };
