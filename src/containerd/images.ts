@@ -1,7 +1,7 @@
 import { fault } from '#api/errors.ts';
 import type { RegistryConfig } from '#containerd/config-toml.ts';
 import { Protection, type PruneFacts, type PrunePlan, planPrune } from '#containerd/prune.ts';
-import { canonicalNames, parseReference } from '#containerd/reference.ts';
+import { canonicalNames, parseReference, registryName } from '#containerd/reference.ts';
 import type { ImageRecord, Runtime, RuntimeImage } from '#containerd/runtime.ts';
 import type { Clock } from '#host/clock.ts';
 import { causeChain } from '#lib/fault.ts';
@@ -50,26 +50,33 @@ export class ImageManager {
     return planPrune(await this.#facts(), { graceMs: this.#deps.graceMs, freeBytes });
   }
 
-  /** Removes what the plan says. An image that has come into use, or got another name or pin, since then stays. */
+  /**
+   * Removes what the plan says. An image that has come into use, or got another name or pin, since then stays; one that
+   * cannot be removed is told and keeps no other. Throws when nothing could be removed.
+   */
   async prune(freeBytes: number | undefined): Promise<Pruned> {
     return await this.#lock.run(async () => {
       const { remove } = await this.plan(freeBytes);
+      const ids = remove.map(({ image }) => image.id);
       const removed: RuntimeImage[] = [];
-      const failed: { id: string; reason: string }[] = [];
-      for (const {
-        image: { id },
-      } of remove) {
+      const failures: { id: string; error: unknown }[] = [];
+      for (const [at, id] of ids.entries()) {
+        const image = await this.#stillToGo(id).catch((error: unknown) => {
+          // What is needed is not known any more: that ends it for all that are left.
+          failures.push(...ids.slice(at).map((each) => ({ id: each, error })));
+          return 'unknown' as const;
+        });
+        if (image === 'unknown') break;
+        if (image === undefined) continue;
         try {
-          const image = await this.#stillToGo(id);
-          if (image === undefined) continue;
           await this.#deps.runtime.removeImage(id);
           removed.push(image);
         } catch (error) {
-          if (removed.length === 0) throw error;
-          failed.push({ id, reason: causeChain(error) });
+          failures.push({ id, error });
         }
       }
-      return { removed, failed };
+      if (removed.length === 0 && failures[0] !== undefined) throw failures[0].error;
+      return { removed, failed: failures.map(({ id, error }) => ({ id, reason: causeChain(error) })) };
     });
   }
 
@@ -178,7 +185,8 @@ export class ImageManager {
 /** Registries of all references that an image has. */
 export function registriesOf(image: RuntimeImage): Set<string> {
   const references = [...image.tags, ...image.digests].map(parseReference);
-  return new Set(references.flatMap((reference) => (reference === undefined ? [] : [reference.registry])));
+  // A registry is asked for, and has its mirrors, under its name in small letters.
+  return new Set(references.flatMap((reference) => registryName(reference?.registry ?? '') ?? []));
 }
 
 /** How a person knows the image. */

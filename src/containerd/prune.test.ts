@@ -283,6 +283,41 @@ test('an image that got a name, a pin or a newer record during the run stays', a
   }
 });
 
+test('an image that the runtime cannot remove keeps no other one; a runtime that is gone is not asked on', async () => {
+  const refusal = 'rpc error: in use by a lease';
+  const records = [old(1, 9e6), old(2, 8e6), old(3, 7e6)];
+  const stubborn = new MemoryRuntime([plain(1), plain(2), plain(3)]);
+  stubborn.beforeRemoval = (id) => {
+    if (id === idOf(1)) throw new Error(refusal);
+  };
+  const { removed, failed } = await open(stubborn, { ...nothing, records }).prune(undefined);
+  assert.deepEqual(
+    removed.map(({ id }) => id),
+    [idOf(2), idOf(3)],
+  );
+  assert.deepEqual(failed, [{ id: idOf(1), reason: refusal }]);
+  stubborn.images_ = [plain(1)];
+  await assert.rejects(open(stubborn, { ...nothing, records }).prune(undefined), { message: refusal });
+
+  const dying = new MemoryRuntime([plain(1), plain(2), plain(3)]);
+  let asked = 0;
+  dying.beforeRemoval = () => {
+    dying.containers = () => {
+      asked++;
+      return Promise.reject(new Error('connect ENOENT'));
+    };
+  };
+  const ended = await open(dying, { ...nothing, records }).prune(undefined);
+  assert.deepEqual(
+    ended.failed.map(({ id, reason }) => [id, reason]),
+    [
+      [idOf(2), 'connect ENOENT'],
+      [idOf(3), 'connect ENOENT'],
+    ],
+  );
+  assert.equal(asked, 1);
+});
+
 test('while it is not known what pods need, nothing goes: neither by prune nor by name', async () => {
   const facts: Observed<readonly string[]>[] = [
     unknown('kubernetes', now, 'the API does not answer'),
