@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Caller } from '#api/caller.ts';
+import { fault } from '#api/errors.ts';
 import { containerdHandlers } from '#containerd/handlers.ts';
 import { ImageManager } from '#containerd/images.ts';
 import type { Probe, ProbeOptions } from '#containerd/probe.ts';
@@ -24,6 +25,7 @@ function routes() {
   const dead = new Set<string>();
   /** What others do while an endpoint is being asked. */
   const meanwhile: { work?: () => Promise<unknown> } = {};
+  const gate: { refusal?: Error } = {};
   const probe: Probe = async (endpoint, options) => {
     probed.push({ url: endpoint, options });
     await meanwhile.work?.();
@@ -46,6 +48,9 @@ function routes() {
   const handlers = containerdHandlers({
     ...{ images, probe },
     mirrors: async () => made.store,
+    admit: () => {
+      if (gate.refusal !== undefined) throw gate.refusal;
+    },
     publish: () => undefined,
   });
   const put = async (
@@ -61,7 +66,7 @@ function routes() {
       },
       { caller, dryRun: more.dryRun ?? false, signal: new AbortController().signal, requestId: 't' },
     );
-  return { ...made, handlers, probed, dead, meanwhile, put };
+  return { ...made, handlers, probed, dead, meanwhile, gate, put };
 }
 
 test('only the owner makes the node trust a mirror that TLS does not vouch for', async () => {
@@ -106,6 +111,24 @@ test('what the owner takes back while a workload is asking is not put back by it
   const mirror = await store.get('docker.io');
   assert.deepEqual(
     mirror?.file.endpoints.map(({ url }) => url),
+    ['https://m'],
+  );
+});
+
+test('what the state of the node has come to forbid meanwhile is not done', async () => {
+  const { put, handlers, store, meanwhile, gate } = routes();
+  await put(owner, { endpoint: ['https://m'] });
+  meanwhile.work = async () => {
+    gate.refusal = fault('state_forbids', 'an install has begun');
+  };
+  await assert.rejects(put(owner, { endpoint: ['https://n'] }), { code: 'state_forbids' });
+  const input = { params: { registry: 'docker.io' }, query: {}, body: undefined };
+  const call = { caller: owner, dryRun: false, signal: new AbortController().signal, requestId: 't' };
+  await assert.rejects(async () => await handlers['containerd.deleteMirror'](input, call), {
+    code: 'state_forbids',
+  });
+  assert.deepEqual(
+    (await store.get('docker.io'))?.file.endpoints.map(({ url }) => url),
     ['https://m'],
   );
 });

@@ -16,6 +16,8 @@ export interface ContainerdHandlerDeps {
   /** Loaded when first asked for: the parsers behind it are heavy. */
   readonly mirrors: () => Promise<MirrorStore>;
   readonly probe: Probe;
+  /** Asked when the turn of a change has come: throws when the node's state does not allow it any more. */
+  readonly admit: (operation: ContainerdOperations) => void;
   /** Tells the readers of /events what has changed. */
   readonly publish: (data: Readonly<Record<string, unknown>>) => void;
 }
@@ -30,6 +32,7 @@ type MirrorOperations = Extract<ContainerdOperations, `containerd.${string}irror
 function mirrorHandlers({
   mirrors,
   probe,
+  admit,
   publish,
 }: ContainerdHandlerDeps): Pick<Handlers, MirrorOperations> {
   return {
@@ -65,10 +68,11 @@ function mirrorHandlers({
       if (required && warnings.length > 0) {
         throw fault('mirror_unreachable', warnings.join('; '), { field: 'endpoint', data: { probes } });
       }
-      // The probes took a while: what the owner has trusted may have changed since.
-      const mirror = await store.put(registry, change, (before) =>
-        checkTrust(body, change.endpoints, before, call.caller),
-      );
+      // The probes took a while: what the owner has trusted, and the node's state, may have changed since.
+      const mirror = await store.put(registry, change, (before) => {
+        admit('containerd.setMirror');
+        checkTrust(body, change.endpoints, before, call.caller);
+      });
       publish({ registry, change: 'mirror-set' });
       return { data: { ...toWire(mirror), probes, warnings } };
     },
@@ -76,7 +80,7 @@ function mirrorHandlers({
       const registry = registryOf(params.registry);
       const store = await mirrors();
       if (dryRun) return { plan: await asPlan(() => deletePlan(store, registry)) };
-      await store.delete(registry);
+      await store.delete(registry, () => admit('containerd.deleteMirror'));
       publish({ registry, change: 'mirror-deleted' });
       return { data: undefined };
     },
@@ -86,7 +90,7 @@ function mirrorHandlers({
 function imageHandlers(
   deps: ContainerdHandlerDeps,
 ): Omit<Pick<Handlers, ContainerdOperations>, MirrorOperations> {
-  const { images, publish } = deps;
+  const { images, admit, publish } = deps;
   return {
     'containerd.registries': async () => {
       const [all, list] = await Promise.all([(await deps.mirrors()).list(), images.list()]);
@@ -98,7 +102,7 @@ function imageHandlers(
     },
     'containerd.deleteImage': async ({ params }, { dryRun }) => {
       if (dryRun) return { plan: await asPlan(() => imagePlan(images, params.image)) };
-      const image = await images.remove(params.image);
+      const image = await images.remove(params.image, () => admit('containerd.deleteImage'));
       publish({ image: image.id, change: 'removed' });
       return { data: imageToWire(image) };
     },
@@ -107,7 +111,7 @@ function imageHandlers(
         const plan = await asPlan(() => prunePlan(images, query.freeBytes));
         return { plan: { ...pruneTotals([]), kept: [], ...plan } };
       }
-      const { removed, failed } = await images.prune(query.freeBytes);
+      const { removed, failed } = await images.prune(query.freeBytes, () => admit('containerd.prune'));
       for (const image of removed) publish({ image: image.id, change: 'removed' });
       return { data: { ...pruneTotals(removed), ...(failed.length > 0 ? { failed: [...failed] } : {}) } };
     },

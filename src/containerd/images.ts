@@ -52,17 +52,18 @@ export class ImageManager {
 
   /**
    * Removes what the plan says. An image that has come into use, or got another name or pin, since then stays; one that
-   * cannot be removed is told and keeps no other. Throws when nothing could be removed.
+   * cannot be removed is told and keeps no other. Throws when nothing could be removed. What `check` throws, asked
+   * before each, ends it.
    */
-  async prune(freeBytes: number | undefined): Promise<Pruned> {
+  async prune(freeBytes: number | undefined, check: () => void = () => undefined): Promise<Pruned> {
     return await this.#lock.run(async () => {
       const { remove } = await this.plan(freeBytes);
       const ids = remove.map(({ image }) => image.id);
       const removed: RuntimeImage[] = [];
       const failures: { id: string; error: unknown }[] = [];
       for (const [at, id] of ids.entries()) {
-        const image = await this.#stillToGo(id).catch((error: unknown) => {
-          // What is needed is not known any more: that ends it for all that are left.
+        const image = await this.#stillToGo(id, check).catch((error: unknown) => {
+          // What is needed is not known any more, or the node's state forbids it: that ends it for all that are left.
           failures.push(...ids.slice(at).map((each) => ({ id: each, error })));
           return 'unknown' as const;
         });
@@ -93,22 +94,24 @@ export class ImageManager {
     return (await this.#protection()).reasons(image);
   }
 
-  /** Removes one image with all its references. Throws `image_in_use`, `not_found`, `images_not_judged`. */
-  async remove(text: string): Promise<RuntimeImage> {
+  /** Removes one image with all its references. Throws `image_in_use`, `not_found`, `images_not_judged`, what `check` does. */
+  async remove(text: string, check: () => void = () => undefined): Promise<RuntimeImage> {
     return await this.#lock.run(async () => {
       const image = await this.find(text);
       const reasons = await this.obstacles(image);
       if (reasons.length > 0) {
         throw fault('image_in_use', `${labelOf(image)} stays: ${reasons.join('; ')}.`, { data: { reasons } });
       }
+      check();
       await this.#deps.runtime.removeImage(image.id);
       return image;
     });
   }
 
   /** The image as it is now, when a plan made now would remove it. */
-  async #stillToGo(id: string): Promise<RuntimeImage | undefined> {
+  async #stillToGo(id: string, check: () => void): Promise<RuntimeImage | undefined> {
     const facts = await this.#facts();
+    check();
     const images = facts.images.filter((each) => each.id === id);
     const { remove } = planPrune({ ...facts, images }, { graceMs: this.#deps.graceMs, freeBytes: undefined });
     return remove[0]?.image;

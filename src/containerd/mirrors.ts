@@ -118,11 +118,12 @@ export class MirrorStore {
 
   /**
    * Takes the mirrors of a registry away; how the registry itself is verified and asked stays. Throws `not_found` when
-   * it has no mirrors.
+   * it has no mirrors; what `check` throws refuses it.
    */
-  async delete(registry: string): Promise<void> {
+  async delete(registry: string, check: () => void = () => undefined): Promise<void> {
     await this.#lock.run(async () => {
       const before = await this.#deletable(registry);
+      check();
       const pending = before.source === 'config.toml' ? await this.#deps.config.prepare() : undefined;
       const root = await this.#writeRoot(pending);
       await this.#migrate(root, pending, registry);

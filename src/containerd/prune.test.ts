@@ -128,6 +128,7 @@ const handlersOf = (images: ImageManager) =>
     images,
     mirrors: () => Promise.reject(new Error('not asked for here')),
     probe: () => Promise.reject(new Error('not asked for here')),
+    admit: () => undefined,
     publish: () => undefined,
   });
 
@@ -316,6 +317,22 @@ test('an image that the runtime cannot remove keeps no other one; a runtime that
     ],
   );
   assert.equal(asked, 1);
+});
+
+test('a prune ends when the state of the node forbids it, a removal by name does not begin', async () => {
+  const runtime = new MemoryRuntime([plain(1), plain(2), plain(3)]);
+  const manager = open(runtime, { ...nothing, records: [old(1, 9e6), old(2, 8e6), old(3, 7e6)] });
+  const check = () => {
+    if (runtime.images_.length < 3) throw new Error('an install has begun');
+  };
+  const { removed, failed } = await manager.prune(undefined, check);
+  assert.deepEqual(
+    removed.map(({ id }) => id),
+    [idOf(1)],
+  );
+  assert.equal(failed.length, 2);
+  await assert.rejects(manager.remove('i2:1', check), { message: 'an install has begun' });
+  assert.equal(runtime.images_.length, 2);
 });
 
 test('while it is not known what pods need, nothing goes: neither by prune nor by name', async () => {

@@ -1,4 +1,4 @@
-import type { Handlers } from '#api/operations.ts';
+import type { Handlers, OperationName } from '#api/operations.ts';
 import { type RuntimePlace, runtimePlace } from '#containerd/address.ts';
 import { CriRuntime } from '#containerd/client.ts';
 import type { ConfigSwitch, RuntimeUnit, SwitchJournal } from '#containerd/config-switch.ts';
@@ -32,6 +32,8 @@ export interface ContainerdOptions {
   readonly usage: (path: string) => Promise<SpaceUsage>;
   /** The node is installed, so a runtime ought to answer even when its socket is gone. */
   readonly installed: () => boolean;
+  /** Throws when the node's state does not allow a change now. */
+  readonly admit: (operation: OperationName) => void;
   readonly publish: (data: Readonly<Record<string, unknown>>) => void;
   readonly report: (conditions: readonly ReportedCondition[]) => void;
   /** How long an image that nobody uses yet is left alone by prune, ms. Default 10 minutes. */
@@ -77,6 +79,7 @@ export class ContainerdService {
       images: this.images,
       mirrors: () => this.mirrors(),
       probe: options.outside ? probeEndpoint : loopbackOnly,
+      admit: options.admit,
       publish,
     });
   }

@@ -5,6 +5,7 @@ import { systemdRuntimeUnit } from '#containerd/unit.ts';
 import type { Core } from '#daemon/core.ts';
 import type { Clock } from '#host/clock.ts';
 import { known, type Observed, unknown } from '#lib/observed.ts';
+import { refusalByState } from '#state/admit.ts';
 import type { Facts } from '#state/facts.ts';
 import { ImageUse } from '#store/image-use.ts';
 
@@ -29,6 +30,10 @@ export function openContainers(core: Core, needed: NeededImages): ContainerdServ
     protectedReferences: () => protectedReferences(needed, observatory.current.facts, clock.now()),
     usage: async (path) => files.fileSystem(path),
     installed: () => isInstalled(observatory.current.facts) === true,
+    admit: (operation) => {
+      const refused = refusalByState(operation, observatory.current.state);
+      if (refused !== undefined) throw refused;
+    },
     publish: (data) => {
       events.publish('image', data);
     },

@@ -42,6 +42,7 @@ export function serviceOver(containerd: TestContainerd, references: readonly str
     protectedReferences: () => known(references, 'test', 0),
     usage: async (path) => files.fileSystem(path),
     installed: () => true,
+    admit: () => undefined,
     publish: (data) => published.push(data),
     report: (conditions) => reported.push(conditions),
     graceMs: 0,
