@@ -6,6 +6,7 @@ import { createServer as createTlsServer } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { getCACertificates, rootCertificates, setDefaultCACertificates } from 'node:tls';
 import { apiRoot, probeEndpoint } from '#containerd/probe.ts';
 
 const plain = { skipVerify: false, overridePath: false, ca: undefined };
@@ -100,4 +101,9 @@ test('TLS is verified: unknown authority refused, its own CA or skipVerify accep
   assert.match(refused.reason, /self-signed/);
   assert.equal((await probeEndpoint(url, { ...plain, ca })).reachable, true);
   assert.equal((await probeEndpoint(url, { ...plain, skipVerify: true })).reachable, true);
+  // The CA of a PUT holds for all its endpoints, and one of them may be vouched for by the system's authorities.
+  const [other = ''] = rootCertificates;
+  assert.equal((await probeEndpoint(url, { ...plain, ca: other })).reachable, false);
+  setDefaultCACertificates([...getCACertificates('default'), ca]);
+  assert.equal((await probeEndpoint(url, { ...plain, ca: other })).reachable, true);
 });

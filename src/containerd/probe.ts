@@ -14,7 +14,7 @@ export interface ProbeOptions {
   readonly skipVerify: boolean;
   /** The endpoint's own path is the root of its API. */
   readonly overridePath: boolean;
-  /** PEM; replaces the system's authorities, as it does for containerd. */
+  /** PEM; trusted beside the system's authorities, as it is by containerd. */
   readonly ca: string | undefined;
   readonly signal?: AbortSignal;
 }
@@ -31,7 +31,7 @@ export const probeEndpoint: Probe = async (endpoint, options) => {
   const deadline = AbortSignal.timeout(timeoutMs);
   const signal = options.signal ? AbortSignal.any([deadline, options.signal]) : deadline;
   try {
-    const answer = await head(apiRoot(endpoint, options.overridePath), options, signal);
+    const answer = await ask(apiRoot(endpoint, options.overridePath), options, signal);
     const status = answer.statusCode ?? 0;
     const reachable = status === 200 || status === 401;
     return { endpoint, reachable, reason: describe(status) };
@@ -53,6 +53,14 @@ export function apiRoot(endpoint: string, overridePath: boolean): URL {
   const path = url.pathname.replace(/\/+$/, '');
   url.pathname = overridePath || path.endsWith('/v2') ? `${path}/` : `${path}/v2/`;
   return url;
+}
+
+/** Node knows authorities only in place of the system's: an endpoint that its own ones do not vouch for is asked again. */
+async function ask(url: URL, options: ProbeOptions, signal: AbortSignal): Promise<IncomingMessage> {
+  if (options.ca === undefined) return await head(url, options, signal);
+  return await head(url, options, signal).catch(
+    async () => await head(url, { ...options, ca: undefined }, signal),
+  );
 }
 
 function head(url: URL, options: ProbeOptions, signal: AbortSignal): Promise<IncomingMessage> {

@@ -35,9 +35,11 @@ export function isFault(error: unknown): error is Fault {
   return error instanceof Error && error.name === 'Fault' && 'code' in error && 'details' in error;
 }
 
-/** The message of whatever was thrown. */
+/** The message of whatever was thrown; of several failures in one that says nothing itself, theirs. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  if (error.message !== '' || !(error instanceof AggregateError)) return error.message;
+  return error.errors.map(messageOf).join('; ');
 }
 
 /** The whole chain of causes, outermost first, as one line for the log. */
