@@ -82,6 +82,60 @@ test('a broken configuration is refused with its place, and stays', async () => 
   }
 });
 
+test('a configuration that is not UTF-8 throughout is refused, every byte as it was', async () => {
+  const made = machine();
+  const latin = Buffer.from(old.replace('# a machine', '# für Jörg'), 'latin1');
+  writeFileSync(made.place.configFile, latin);
+  await assert.rejects(put(made), { code: 'runtime_config_damaged', message: /not UTF-8/ });
+  assert.deepEqual(readFileSync(made.place.configFile), latin);
+  assert.equal(made.fake.restarts, 0);
+});
+
+test("Docker's containerd, whose CRI is switched off, is never restarted for a mirror", async () => {
+  for (const disabled of [
+    'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n',
+    'version = 2\ndisabled_plugins = ["cri"]\n',
+  ]) {
+    const made = machine(disabled);
+    assert.deepEqual(await made.store.list(), []);
+    await assert.rejects(put(made), { code: 'impossible', message: /CRI/ });
+    assert.equal(made.fake.restarts, 0);
+    assert.equal(readFileSync(made.place.configFile, 'utf8'), disabled);
+  }
+});
+
+test('a program that is older than the configuration is not believed what it leaves out', async () => {
+  const made = machine(undefined);
+  const table = '[plugins."io.containerd.cri.v1.images".registry]';
+  const older = async () => ({ exitCode: 0, stdout: 'version = 2\n', stderr: '' });
+  made.fake.run = older;
+  writeFileSync(made.place.configFile, `version = 3\n${table}\nconfig_path = "${made.place.certsDir}"\n`);
+  await put(made);
+  assert.equal((await made.store.get('quay.io'))?.source, 'certs.d');
+  assert.equal(made.fake.restarts, 0);
+  const unset = machine('version = 3\n');
+  unset.fake.run = older;
+  await assert.rejects(put(unset), {
+    code: 'runtime_config_damaged',
+    message: /older than the configuration/,
+  });
+  assert.equal(readFileSync(unset.place.configFile, 'utf8'), 'version = 3\n');
+});
+
+test('a configuration of the first version is read as the program explains it, and not edited', async () => {
+  const first = '# as Docker packages it\ndisabled_plugins = []\n';
+  const made = machine(first);
+  const table = '[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]';
+  made.fake.run = async () => ({
+    exitCode: 0,
+    stdout: `version = 2\n${table}\nendpoint = ["https://m"]\n`,
+    stderr: '',
+  });
+  assert.equal((await made.store.get('docker.io'))?.source, 'config.toml');
+  await assert.rejects(put(made), { code: 'runtime_config_damaged', message: /config migrate/ });
+  assert.equal(readFileSync(made.place.configFile, 'utf8'), first);
+});
+
 test('when the real binary reads something else than intended, nothing is written', async () => {
   const made = machine();
   const { run } = made.fake;

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { fault } from '#api/errors.ts';
 import type { RuntimePlace } from '#containerd/address.ts';
 import {
@@ -8,6 +9,7 @@ import {
   readRegistryConfig,
   sameSwitch,
   switchToCertsDir,
+  versionOf,
 } from '#containerd/config-toml.ts';
 import type { Runtime } from '#containerd/runtime.ts';
 import type { Clock } from '#host/clock.ts';
@@ -101,7 +103,15 @@ export class ConfigSwitch {
 
   async #draft(): Promise<PreparedSwitch | undefined> {
     const { configFile, certsDir, k3s } = this.#deps.place();
-    if ((await this.read()).roots.length > 0) return undefined;
+    const { roots, withoutCri } = await this.read();
+    if (roots.length > 0) return undefined;
+    if (withoutCri) {
+      throw fault(
+        'impossible',
+        `${configFile} switches off the runtime's Kubernetes interface (CRI): nothing would read mirrors.`,
+        { remedy: 'Take "cri" out of its disabled_plugins and restart the runtime.' },
+      );
+    }
     if (k3s) {
       throw fault(
         'impossible',
@@ -112,6 +122,7 @@ export class ConfigSwitch {
       );
     }
     const before = this.#readText(configFile);
+    if (before?.includes('\uFFFD') === true) this.#refuseOtherThanUtf8(configFile);
     const after = await this.#intendedText(configFile, before, certsDir);
     await this.#deps.unit.check();
     return { configFile, certsDir, before, after };
@@ -158,6 +169,13 @@ export class ConfigSwitch {
     }
   }
 
+  /** The edit is made on text: a byte that is none (Latin-1 in a comment) would come out as another. */
+  #refuseOtherThanUtf8(configFile: string): void {
+    const bytes = this.#deps.files.readBytes(configFile);
+    if (bytes === undefined || isUtf8(bytes)) return;
+    throw refused(configFile, new ConfigRefused('it is not UTF-8 throughout, as TOML has to be'));
+  }
+
   /**
    * Asks the real binary, which knows imports and defaults; without one, the file has to do. `lasts`: nothing but the
    * file itself can change the answer.
@@ -167,8 +185,10 @@ export class ConfigSwitch {
     text: string | undefined,
   ): Promise<{ config: RegistryConfig; lasts: boolean }> {
     try {
-      if (text !== undefined) readRegistryConfig(text);
-      const dump = await this.#dump(text === undefined ? undefined : configFile);
+      const written = text === undefined ? {} : parseConfig(text);
+      const said = await this.#dump(text === undefined ? undefined : configFile);
+      // One that is older than the file leaves out what it does not know, without a word.
+      const dump = said !== undefined && versionOf(parseConfig(said)) < versionOf(written) ? undefined : said;
       const config = readRegistryConfig(dump ?? text ?? 'version = 2');
       return { config, lasts: dump !== undefined && !('imports' in withoutSelf(dump, [configFile])) };
     } catch (error) {
@@ -209,6 +229,9 @@ export class ConfigSwitch {
       const old = await this.#dump(before === undefined ? undefined : configFile);
       if (now === undefined || old === undefined) {
         throw new ConfigRefused('there is no containerd program to verify the edit with');
+      }
+      if (versionOf(parseConfig(now)) < versionOf(parseConfig(after))) {
+        throw new ConfigRefused('the containerd program here is older than the configuration');
       }
       const own = [candidate, configFile];
       if (!sameSwitch(withoutSelf(now, own), intended(withoutSelf(old, own), certsDir))) {

@@ -104,6 +104,25 @@ test('inline mirrors are read with their TLS and go with the switch; credentials
   assert.ok(!/mirrors|insecure_skip_verify|cert_file/.test(edited));
 });
 
+test('inline endpoints mean what the CRI plugin takes them to mean: http on this machine, a port as it stands', () => {
+  const table = (path: string) => `[plugins."io.containerd.grpc.v1.cri".registry.${path}]`;
+  const { inline: mirrors } = readRegistryConfig(`version = 2
+${table('mirrors."docker.io"')}
+endpoint = ["localhost:5000", "127.0.0.1:5001/x", "[::1]:5002", "nas:443", "https://nas:443/v2", "127.example"]
+${table('configs."nas:443".tls')}
+ca_file = "/ca.pem"
+`);
+  const ca = { ca: '/ca.pem' };
+  assert.deepEqual(mirrors.get('docker.io')?.endpoints, [
+    { url: 'http://localhost:5000', settings: {} },
+    { url: 'http://127.0.0.1:5001/x', settings: {} },
+    { url: 'http://[::1]:5002', settings: {} },
+    { url: 'https://nas:443', settings: ca },
+    { url: 'https://nas:443/v2', settings: ca },
+    { url: 'https://127.example', settings: {} },
+  ]);
+});
+
 test('mirrors in inline tables and dotted keys go too', () => {
   const text = `version = 2
 [plugins."io.containerd.grpc.v1.cri".registry]

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { parse as parseForPatch, patch } from '@decimalturn/toml-patch';
 import { parse } from 'smol-toml';
 import { type HostSettings, type HostsFile, isTable } from '#containerd/hosts-toml.ts';
+import { isLoopback } from '#lib/net.ts';
 import { syntaxProblem } from '#lib/syntax-place.ts';
 
 /** What beosd reads in containerd's configuration. */
@@ -12,6 +13,8 @@ export interface RegistryConfig {
   readonly inline: ReadonlyMap<string, HostsFile>;
   /** The image of pod sandboxes, where the configuration names one. */
   readonly sandboxImage: string | undefined;
+  /** The Kubernetes interface is switched off, as Docker's package of containerd has it: nothing reads mirrors. */
+  readonly withoutCri: boolean;
 }
 
 /** The configuration cannot be edited safely; nothing was changed. */
@@ -27,8 +30,13 @@ const layouts = {
   3: { plugin: 'io.containerd.cri.v1.images', sandbox: ['pinned_images', 'sandbox'] },
 } as const;
 
+/** Version of the format; a file that does not say is of the first. */
+export function versionOf(config: Table): number {
+  return Number(config['version'] ?? 1);
+}
+
 function layoutOf(config: Table): (typeof layouts)[2 | 3] {
-  const version = Number(config['version'] ?? 1);
+  const version = versionOf(config);
   if (version === 2 || version === 3) return layouts[version];
   throw new ConfigRefused(
     `configuration version ${version} is not supported; \`containerd config migrate\` brings it up to date`,
@@ -43,10 +51,12 @@ export function readRegistryConfig(text: string): RegistryConfig {
   const registry = at(section, ['registry']) ?? {};
   const path = registry['config_path'];
   const image = at(section, sandbox.slice(0, -1))?.[sandbox.at(-1) ?? ''];
+  const disabled = Array.isArray(config['disabled_plugins']) ? config['disabled_plugins'] : [];
   return {
     roots: typeof path === 'string' ? path.split(':').filter((root) => root !== '') : [],
     inline: inlineMirrors(registry),
     sandboxImage: typeof image === 'string' && image !== '' ? image : undefined,
+    withoutCri: ['cri', 'io.containerd.grpc.v1.cri', plugin].some((name) => disabled.includes(name)),
   };
 }
 
@@ -242,7 +252,7 @@ function inlineMirrors(registry: Table): Map<string, HostsFile> {
     const urls = isTable(mirror) && Array.isArray(mirror['endpoint']) ? mirror['endpoint'] : [];
     const endpoints = urls
       .filter((url) => typeof url === 'string')
-      .map((url) => ({ url: withScheme(url), settings: tlsSettings(configs, hostOf(withScheme(url))) }));
+      .map((url) => ({ url: asRead(url), settings: tlsSettings(configs, hostOf(url)) }));
     found.set(name === '*' ? '_default' : name, { server: tlsSettings(configs, name), endpoints });
   }
   for (const host of Object.keys(configs)) {
@@ -252,13 +262,17 @@ function inlineMirrors(registry: Table): Map<string, HostsFile> {
   return found;
 }
 
-/** Endpoints in old configurations may lack the scheme; containerd then takes https. */
-export function withScheme(url: string): string {
-  return /^https?:\/\//.test(url) ? url : `https://${url}`;
+/** An endpoint without a scheme, as the CRI plugin takes it: https, but http on this machine itself (defaultScheme). */
+export function asRead(endpoint: string): string {
+  if (/^https?:\/\//.test(endpoint)) return endpoint;
+  const name = hostOf(endpoint).replace(/:\d+$/, '');
+  const isHere = name === 'localhost' || isLoopback(name.replace(/^\[|\]$/g, ''));
+  return `${isHere ? 'http' : 'https'}://${endpoint}`;
 }
 
-export function hostOf(url: string): string {
-  return URL.canParse(url) ? new URL(url).host : '';
+/** `host[:port]` as it stands there: a port that goes without saying is part of the name that TLS settings have. */
+export function hostOf(endpoint: string): string {
+  return /^(?:https?:\/\/)?([^/]*)/.exec(endpoint)?.[1] ?? '';
 }
 
 /** `configs."host".tls` of old, in the keys of `hosts.toml`. */

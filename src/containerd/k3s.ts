@@ -1,5 +1,5 @@
 import { parse } from 'yaml';
-import { hostOf, withScheme } from '#containerd/config-toml.ts';
+import { asRead, hostOf } from '#containerd/config-toml.ts';
 import { type HostSettings, type HostsFile, isTable } from '#containerd/hosts-toml.ts';
 import { syntaxProblem } from '#lib/syntax-place.ts';
 
@@ -16,7 +16,7 @@ export function k3sMirrors(text: string): Map<string, HostsFile> {
     const urls = isTable(mirror) && Array.isArray(mirror['endpoint']) ? mirror['endpoint'] : [];
     const endpoints = urls
       .filter((url) => typeof url === 'string')
-      .map((url) => ({ url: withScheme(url), settings: tlsOf(configs, hostOf(withScheme(url))) }));
+      .map((url) => ({ url: asRead(url), settings: tlsOf(configs, hostOf(url)) }));
     found.set(name === '*' ? '_default' : name, { server: {}, endpoints });
   }
   return found;

@@ -2,7 +2,6 @@ import { createHash, X509Certificate } from 'node:crypto';
 import { fault } from '#api/errors.ts';
 import type { RuntimePlace } from '#containerd/address.ts';
 import { type ConfigSwitch, notWritten, type PreparedSwitch } from '#containerd/config-switch.ts';
-import { withScheme } from '#containerd/config-toml.ts';
 import {
   emptyHostsFile,
   type HostsFile,
@@ -359,7 +358,7 @@ export function endpointUrl(text: string): string | undefined {
   if (text.length > 2048 || !/^https?:\/\/[A-Za-z0-9.:[\]-]+(\/[\w.~!$&'()*+,;=:@%/-]*)?$/.test(text)) {
     return undefined;
   }
-  const url = URL.parse(withScheme(text));
+  const url = URL.parse(text);
   if (url === null || url.username !== '' || parseHost(url.host) === undefined) return undefined;
   return text.replace(/\/+$/, '');
 }
