@@ -9,7 +9,6 @@ import type {
   RuntimeStatus,
   RuntimeVersion,
 } from '#containerd/runtime.ts';
-import { causeChain } from '#lib/fault.ts';
 
 type RpcModule = typeof import('#containerd/rpc.ts');
 type CriImage = Awaited<ReturnType<Rpc['images']['listImages']>>['images'][number];
@@ -23,6 +22,8 @@ const removeTimeoutMs = 120_000;
 export interface RuntimeOptions {
   /** Tells which socket to use now; asked before each call, so that a runtime installed later is found. */
   readonly address: () => string;
+  /** How long a question may take, ms. Default 10,000. */
+  readonly timeoutMs?: number;
 }
 
 /** A container runtime behind its CRI socket. A broken connection is opened again by the next call. */
@@ -117,19 +118,14 @@ export class CriRuntime implements Runtime {
     const address = this.address();
     if (this.#rpc?.address !== address) {
       this.close();
-      this.#rpc = { address, clients: module.openRpc(address, callTimeoutMs) };
+      this.#rpc = { address, clients: module.openRpc(address, this.#options.timeoutMs ?? callTimeoutMs) };
     }
     try {
       return await work(this.#rpc.clients);
     } catch (error) {
-      const what = module.isDown(error) ? 'does not answer' : 'refuses';
-      throw fault(
-        'runtime_unavailable',
-        `The container runtime ${what} at ${address}: ${causeChain(error)}`,
-        {
-          cause: error,
-        },
-      );
+      const { what, reason, ...more } = module.explain(error);
+      // No cause: it says the same once more, and who shows the whole chain would repeat it.
+      throw fault('runtime_unavailable', `The container runtime ${what} at ${address}: ${reason}`, more);
     }
   }
 }

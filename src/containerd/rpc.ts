@@ -42,8 +42,15 @@ export const kubernetesNamespace = { headers: { 'containerd-namespace': 'k8s.io'
 
 export const timestampToMs = timestampMs;
 
-/** The runtime could not be asked, as opposed to one that answered with a refusal. */
-export function isDown(error: unknown): boolean {
-  const { code } = ConnectError.from(error);
-  return [Code.Unavailable, Code.DeadlineExceeded, Code.Aborted, Code.Canceled, Code.Internal].includes(code);
+/** A runtime that could not be asked, one that has no CRI to be asked by, and one that answered with a refusal. */
+const down = [Code.Unavailable, Code.DeadlineExceeded, Code.Aborted, Code.Canceled, Code.Internal];
+
+/** What a failed call tells a person: what the runtime does, why, and where there is something special to do, what. */
+export function explain(error: unknown): { what: string; reason: string; remedy?: string } {
+  const { code, rawMessage: reason } = ConnectError.from(error);
+  if (code === Code.Unimplemented) {
+    const remedy = 'Take "cri" out of disabled_plugins in its configuration and restart it.';
+    return { what: 'offers no Kubernetes interface (CRI)', reason, remedy };
+  }
+  return { what: down.includes(code) ? 'does not answer' : 'refuses', reason };
 }

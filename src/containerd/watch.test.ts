@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { fault } from '#api/errors.ts';
 import type { Runtime, RuntimeContainer, RuntimeImage } from '#containerd/runtime.ts';
-import { imageSpace, RuntimeWatch } from '#containerd/watch.ts';
+import { imageSpace, RuntimeWatch, type SpaceUsage } from '#containerd/watch.ts';
 import { FakeClock } from '#host/fake/clock.ts';
 import type { ReportedCondition } from '#state/facts.ts';
 
@@ -9,24 +10,25 @@ const gib = 1024 ** 3;
 
 test('image space: enough, little, hardly any', () => {
   const at = (free: number) =>
-    imageSpace('/var/lib/containerd', 20 * gib, { totalBytes: 100 * gib, freeBytes: free * gib })?.severity;
+    imageSpace('/var/lib/containerd', 20 * gib, { totalBytes: 100 * gib, availableBytes: free * gib })
+      ?.severity;
   assert.equal(at(50), undefined);
   assert.equal(at(15), undefined);
   assert.equal(at(14), 'warning');
   assert.equal(at(8), 'warning');
   assert.equal(at(7), 'error');
   assert.equal(at(0), 'error');
-  assert.equal(imageSpace('/', 0, { totalBytes: 0, freeBytes: 0 }), undefined);
-  const condition = imageSpace('/images', 3 * gib, { totalBytes: 10 * gib, freeBytes: gib });
+  assert.equal(imageSpace('/', 0, { totalBytes: 0, availableBytes: 0 }), undefined);
+  const condition = imageSpace('/images', 3 * gib, { totalBytes: 10 * gib, availableBytes: gib });
   assert.match(condition?.message ?? '', /10 % \(1\.0 GiB\).*\/images.*3\.0 GiB/);
   assert.deepEqual(condition?.fixedBy, ['POST /containerd/images/prune']);
 });
 
-function watchOver(changes: Partial<Runtime>, expected = true) {
+function watchOver(changes: Partial<Runtime>, expected = true, usage?: () => Promise<SpaceUsage>) {
   const reports: (readonly ReportedCondition[])[] = [];
   const notes: { used: readonly string[]; present: readonly string[] }[] = [];
   const clock = new FakeClock();
-  const space = { totalBytes: 100, freeBytes: 90 };
+  const space = { totalBytes: 100, availableBytes: 90 };
   const runtime: Runtime = {
     address: () => '/run/c.sock',
     version: async () => ({ name: 'containerd', version: '1.6.20' }),
@@ -40,7 +42,7 @@ function watchOver(changes: Partial<Runtime>, expected = true) {
   };
   const watch = new RuntimeWatch({
     ...{ runtime, clock },
-    usage: async () => space,
+    usage: usage ?? (async () => space),
     expected: () => expected,
     report: (conditions) => reports.push(conditions),
     noteUse: (used, present) => notes.push({ used, present }),
@@ -76,13 +78,40 @@ test('where no runtime is expected none is missed, or even asked', async () => {
 
 test('little space is reported, and no more when there is enough', async () => {
   const { watch, reports, space } = watchOver({});
-  space.freeBytes = 5;
+  space.availableBytes = 5;
   await watch.look();
-  space.freeBytes = 50;
+  space.availableBytes = 50;
   await watch.look();
   assert.deepEqual(
     reports.map((each) => each.map(({ code }) => code)),
     [['image_space'], []],
+  );
+});
+
+test('space that cannot be measured is told as that, not as a runtime that is down', async () => {
+  const { watch, reports } = watchOver({}, true, () => Promise.reject(new Error('EIO: i/o error, statfs')));
+  await watch.look();
+  assert.deepEqual(
+    reports[0]?.map(({ code, message }) => [code, message]),
+    [
+      [
+        'image_space',
+        'How much space is left where images are kept (/images) cannot be told: EIO: i/o error, statfs',
+      ],
+    ],
+  );
+  assert.equal(watch.trouble, undefined);
+});
+
+test('what the runtime says of itself is told once, with its own remedy', async () => {
+  const told = fault('runtime_unavailable', 'The container runtime refuses at /run/c.sock: no', {
+    remedy: 'Do this.',
+  });
+  const { watch, reports } = watchOver({ version: () => Promise.reject(told) });
+  await watch.look();
+  assert.deepEqual(
+    reports[0]?.map(({ message, remedy }) => [message, remedy]),
+    [[told.message, 'Do this.']],
   );
 });
 

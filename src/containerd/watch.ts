@@ -1,11 +1,12 @@
 import type { Runtime, RuntimeContainer, RuntimeImage } from '#containerd/runtime.ts';
 import type { Clock } from '#host/clock.ts';
-import { causeChain } from '#lib/fault.ts';
+import { causeChain, isFault } from '#lib/fault.ts';
 import type { ReportedCondition } from '#state/facts.ts';
 
 export interface SpaceUsage {
   readonly totalBytes: number;
-  readonly freeBytes: number;
+  /** What is left without the reserve of root: by that kubelet evicts and collects. */
+  readonly availableBytes: number;
 }
 
 export interface RuntimeWatchDeps {
@@ -74,14 +75,17 @@ export class RuntimeWatch {
       report(conditions);
     } catch (error) {
       this.#trouble = `the container runtime does not answer at ${runtime.address()}`;
-      report([runtimeDown(runtime.address(), causeChain(error))]);
+      report([runtimeDown(runtime.address(), error)]);
     }
   }
 
   async #space(): Promise<ReportedCondition[]> {
     const conditions: ReportedCondition[] = [];
     for (const { mountpoint, usedBytes } of await this.#deps.runtime.imageFilesystems()) {
-      const condition = imageSpace(mountpoint, usedBytes, await this.#deps.usage(mountpoint));
+      const condition = await this.#deps.usage(mountpoint).then(
+        (usage) => imageSpace(mountpoint, usedBytes, usage),
+        (error: unknown) => spaceUnknown(mountpoint, causeChain(error)),
+      );
       if (condition !== undefined) conditions.push(condition);
     }
     return conditions;
@@ -111,17 +115,28 @@ function imagesInUse(images: readonly RuntimeImage[], containers: readonly Runti
 export function imageSpace(
   mountpoint: string,
   usedBytes: number,
-  { totalBytes, freeBytes }: SpaceUsage,
+  { totalBytes, availableBytes }: SpaceUsage,
 ): ReportedCondition | undefined {
   if (totalBytes <= 0) return undefined;
-  const percent = (freeBytes / totalBytes) * 100;
+  const percent = (availableBytes / totalBytes) * 100;
   if (percent >= warnBelow) return undefined;
   return {
     code: 'image_space',
     severity: percent < errorBelow ? 'error' : 'warning',
-    message: `Only ${Math.floor(percent)} % (${gib(freeBytes)}) is free where images are kept (${mountpoint}); images use ${gib(usedBytes)}.`,
+    message: `Only ${Math.floor(percent)} % (${gib(availableBytes)}) is free where images are kept (${mountpoint}); images use ${gib(usedBytes)}.`,
     remedy: 'Remove images that nothing needs (beosctl containerd prune; with --dry-run it explains each).',
     fixedBy,
+  };
+}
+
+/** That space could not be measured is neither enough space nor a runtime that is down. */
+function spaceUnknown(mountpoint: string, reason: string): ReportedCondition {
+  return {
+    code: 'image_space',
+    severity: 'warning',
+    message: `How much space is left where images are kept (${mountpoint}) cannot be told: ${reason}`,
+    remedy: 'Look at this file system; the runtime names it as the place of its images.',
+    fixedBy: [],
   };
 }
 
@@ -129,12 +144,13 @@ function gib(bytes: number): string {
   return `${(bytes / 1024 ** 3).toFixed(1)} GiB`;
 }
 
-function runtimeDown(address: string, reason: string): ReportedCondition {
+function runtimeDown(address: string, error: unknown): ReportedCondition {
+  const told = isFault(error) ? error : undefined;
   return {
     code: 'runtime_unavailable',
     severity: 'error',
-    message: `The container runtime does not answer at ${address}: ${reason}`,
-    remedy: 'See `systemctl status containerd` (or k3s) and its log.',
+    message: told?.message ?? `The container runtime does not answer at ${address}: ${causeChain(error)}`,
+    remedy: told?.details.remedy ?? 'See `systemctl status containerd` (or k3s) and its log.',
     fixedBy: ['POST /command/reboot'],
   };
 }

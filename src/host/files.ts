@@ -183,11 +183,19 @@ export class Files {
     }
   }
 
-  /** Space on the file system of a path, for this process (root may use the reserve), and whether it can be written. */
-  fileSystem(path: string): { totalBytes: number; freeBytes: number; readOnly: boolean } {
+  /**
+   * Space on the file system of a path and whether it can be written. `freeBytes` is for this process (root may use the
+   * reserve), `availableBytes` for everybody.
+   */
+  fileSystem(path: string) {
     const { bsize, blocks, bfree, bavail } = statfsSync(path);
     const free = process.getuid?.() === 0 ? bfree : bavail;
-    return { totalBytes: blocks * bsize, freeBytes: free * bsize, readOnly: isReadOnly(path) };
+    return {
+      totalBytes: blocks * bsize,
+      freeBytes: free * bsize,
+      availableBytes: bavail * bsize,
+      readOnly: isReadOnly(path),
+    };
   }
 
   /**

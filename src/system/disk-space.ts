@@ -37,7 +37,7 @@ export class DiskSpace {
   resync(): void {
     const { files, clock, dataDir, onFacts } = this.#options;
     try {
-      const usage = files.fileSystem(nearest(files, dataDir));
+      const { availableBytes: _, ...usage } = files.fileSystem(nearest(files, dataDir));
       // A few blocks more or less are no news: coarse steps keep an idle node's snapshot still.
       const step = usage.freeBytes > 2 ** 30 ? 2 ** 30 : 2 ** 20;
       const freeBytes = Math.floor(usage.freeBytes / step) * step;
