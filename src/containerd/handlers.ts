@@ -2,6 +2,7 @@ import type { Caller } from '#api/caller.ts';
 import { fault } from '#api/errors.ts';
 import type { Call } from '#api/operation.ts';
 import type { Handlers } from '#api/operations.ts';
+import { checkCa, endpointUrl } from '#containerd/endpoint.ts';
 import type { ImageManager } from '#containerd/images.ts';
 import type { Mirror, MirrorStore } from '#containerd/mirrors.ts';
 import { asPlan, deletePlan, imagePlan, prunePlan, setPlan } from '#containerd/plans.ts';
@@ -144,7 +145,7 @@ async function examine(
   { caller, signal }: Call,
 ) {
   const before = await store.get(registry);
-  const change = await checkedChange(body, before, caller);
+  const change = checkedChange(body, before, caller);
   const probes = await Promise.all(
     change.endpoints.map((url) => probe(url, { ...probeSettings(store, before, url, change), signal })),
   );
@@ -152,8 +153,7 @@ async function examine(
 }
 
 /** What a request may ask for: only the owner makes a node trust what TLS does not vouch for. */
-async function checkedChange(body: WantedMirror, before: Mirror | undefined, caller: Caller) {
-  const { checkCa, endpointUrl } = await import('#containerd/mirrors.ts');
+function checkedChange(body: WantedMirror, before: Mirror | undefined, caller: Caller) {
   const endpoints = body.endpoint.map((text, index) => {
     const url = endpointUrl(text);
     if (url === undefined) {

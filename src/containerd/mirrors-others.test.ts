@@ -63,6 +63,56 @@ test('DELETE of an inline mirror keeps how the configuration has verified the re
   assert.deepEqual(hostsOf(place.certsDir, 'nas:5000'), { ca: '/ca.pem', host: {} });
 });
 
+/** An inline mirror, and in certs.d, where nobody looks yet, what somebody has laid ready. */
+function beforeTheSwitch() {
+  const made = mirrorsIn();
+  const { certsDir, configFile } = made.place;
+  const mirrors = registryTable.replace(']', '.mirrors."docker.io"]');
+  const inline = `version = 2\n${mirrors}\nendpoint = ["https://one"]\n`;
+  writeFileSync(configFile, inline);
+  made.fake.loaded = inline;
+  for (const registry of ['quay.io', 'docker.io']) {
+    mkdirSync(join(certsDir, registry), { recursive: true });
+    writeFileSync(join(certsDir, registry, 'hosts.toml'), `# ready for ${registry}\n`);
+  }
+  return { ...made, certsDir, configFile, inline };
+}
+
+test('a switch that is taken back leaves certs.d as it was: a later one brings nothing to life that was refused', async () => {
+  const made = beforeTheSwitch();
+  const text = (registry: string) => readFileSync(join(made.certsDir, registry, 'hosts.toml'), 'utf8');
+  made.fake.accepts = (config) => config === made.inline;
+  for (const registry of ['quay.io', 'ghcr.io']) {
+    const refused = made.store.put(registry, { endpoints: ['http://refused'], ca: 'pem' });
+    await assert.rejects(refused, { code: 'runtime_rolled_back' });
+  }
+  await assert.rejects(made.store.delete('docker.io'), { code: 'runtime_rolled_back' });
+  assert.deepEqual(readdirSync(made.certsDir), ['docker.io', 'quay.io']);
+  assert.equal(text('quay.io'), '# ready for quay.io\n');
+  assert.equal(text('docker.io'), '# ready for docker.io\n');
+});
+
+test('a switch that could not be taken back keeps the mirrors where the new configuration looks for them', async () => {
+  const made = beforeTheSwitch();
+  made.fake.accepts = (config) => config === made.inline;
+  const { replace } = made.files;
+  let writes = 0;
+  made.files.replace = (path, content, options) => {
+    if (path === made.configFile && ++writes > 1) throw new Error('ENOSPC');
+    replace.call(made.files, path, content, options);
+  };
+  await assert.rejects(made.store.put('ghcr.io', { endpoints: ['https://g'] }), { message: 'ENOSPC' });
+  const found = await made.store.list();
+  assert.deepEqual(
+    found.map(({ registry, file }) => [registry, file.endpoints[0]?.url]),
+    [
+      ['docker.io', 'https://one'],
+      ['ghcr.io', 'https://g'],
+      ['quay.io', undefined],
+    ],
+  );
+});
+
 test('a folder that containerd reads for no registry is no mirror, in the list as little as by name', async () => {
   const text = '[host."https://m"]\n';
   const { store } = written({ 'GHCR.io': text, 'index.docker.io': text, 'a b': text, 'quay.io': text });

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { inspect } from 'node:util';
 import { parse as parseToml } from 'smol-toml';
 import { fault } from '#api/errors.ts';
-import { endpointUrl } from '#containerd/mirrors.ts';
+import { endpointUrl } from '#containerd/endpoint.ts';
 import { causeChain } from '#lib/fault.ts';
 import { mirrorsIn } from '../../tests/support/fake-containerd.ts';
 

@@ -1,4 +1,4 @@
-import { createHash, X509Certificate } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { fault } from '#api/errors.ts';
 import type { RuntimePlace } from '#containerd/address.ts';
 import { type ConfigSwitch, notWritten, type PreparedSwitch } from '#containerd/config-switch.ts';
@@ -108,9 +108,9 @@ export class MirrorStore {
         ...(ca === undefined ? {} : { ca }),
       });
       const root = await this.#writeRoot(pending);
-      await this.#migrate(root, pending, registry);
-      this.#write(root, registry, file, change.ca);
-      if (pending !== undefined) await this.#deps.config.commit(pending);
+      await this.#switching(pending, root, registry, () => {
+        this.#write(root, registry, file, change.ca);
+      });
       return { registry, file, source: 'certs.d' };
     });
   }
@@ -125,13 +125,13 @@ export class MirrorStore {
       check();
       const pending = before.source === 'config.toml' ? await this.#deps.config.prepare() : undefined;
       const root = await this.#writeRoot(pending);
-      await this.#migrate(root, pending, registry);
       const { roots } = await this.#deps.config.read();
       const rest = withoutMirrors(before.file);
-      const kept = rest && this.#write(rootOf(before) ?? root, registry, rest, undefined);
-      // Also where containerd has not looked so far: what stands there must not come to life by the switch.
-      for (const each of new Set([...roots, root])) this.#remove(each, registry, kept);
-      if (pending !== undefined) await this.#deps.config.commit(pending);
+      await this.#switching(pending, root, registry, () => {
+        const kept = rest && this.#write(rootOf(before) ?? root, registry, rest, undefined);
+        // Also where containerd has not looked so far: what stands there must not come to life by the switch.
+        for (const each of new Set([...roots, root])) this.#remove(each, registry, kept);
+      });
     });
   }
 
@@ -205,21 +205,54 @@ export class MirrorStore {
     return pending === undefined ? (roots[0] ?? this.#deps.place().certsDir) : this.#deps.place().certsDir;
   }
 
-  /** Inline mirrors end with the switch: before it, they are written where containerd will look from then on. */
-  async #migrate(root: string, pending: PreparedSwitch | undefined, except: string): Promise<void> {
-    if (pending === undefined) return;
+  /**
+   * Changes files of certs.d, and makes the switch where one is due. Where that fails they are as they were: the next
+   * switch would bring to life what was refused now.
+   */
+  async #switching(
+    pending: PreparedSwitch | undefined,
+    root: string,
+    registry: string,
+    change: () => void,
+  ): Promise<void> {
+    if (pending === undefined) return change();
     const { inline } = await this.#deps.config.read();
-    for (const [name, file] of inline) {
-      const registry = registryName(name);
-      if (registry === undefined) {
-        throw fault(
-          'runtime_config_damaged',
-          `${pending.configFile} has mirrors of "${name}", which is no registry.`,
-        );
-      }
-      const urls = file.endpoints.map(({ url }) => url);
-      if (registry !== except)
-        this.#write(root, registry, withEndpoints(registry, file, urls, {}), undefined);
+    const migrating = inlineRegistries(inline, pending.configFile);
+    const before = [registry, ...migrating.keys()].flatMap((name) => this.#textsOf(root, name));
+    try {
+      for (const [name, file] of migrating) if (name !== registry) this.#migrate(root, name, file);
+      change();
+      await this.#deps.config.commit(pending);
+    } catch (error) {
+      // Only while the old configuration stands: else these files are all that is left of its mirrors.
+      const { roots } = await this.#deps.config.read();
+      if (roots.length === 0) for (const [folder, text] of before) this.#putBack(folder, text);
+      throw error;
+    }
+  }
+
+  /** Inline mirrors end with the switch: before it, they are written where containerd will look from then on. */
+  #migrate(root: string, registry: string, file: HostsFile): void {
+    const urls = file.endpoints.map(({ url }) => url);
+    this.#write(root, registry, withEndpoints(registry, file, urls, {}), undefined);
+  }
+
+  #textsOf(root: string, registry: string): [folder: string, text: string | undefined][] {
+    return folderNames(registry).map((name) => {
+      const folder = `${root}/${name}`;
+      return [folder, this.#deps.files.readText(`${folder}/${hostsFileName}`)];
+    });
+  }
+
+  #putBack(folder: string, text: string | undefined): void {
+    const { files } = this.#deps;
+    if (text !== undefined) {
+      files.makeDir(folder);
+      files.replace(`${folder}/${hostsFileName}`, text);
+    } else if (files.exists(folder)) {
+      files.remove(`${folder}/${hostsFileName}`);
+      this.#sweep(folder, '');
+      files.removeEmptyDir(folder);
     }
   }
 
@@ -316,6 +349,22 @@ export class MirrorStore {
   }
 }
 
+/** Inline mirrors under the names that certs.d has for them. */
+function inlineRegistries(
+  inline: ReadonlyMap<string, HostsFile>,
+  configFile: string,
+): Map<string, HostsFile> {
+  const named = new Map<string, HostsFile>();
+  for (const [name, file] of inline) {
+    const registry = registryName(name);
+    if (registry === undefined) {
+      throw fault('runtime_config_damaged', `${configFile} has mirrors of "${name}", which is no registry.`);
+    }
+    named.set(registry, file);
+  }
+  return named;
+}
+
 function managedByK3s(registry: string): Error {
   return fault('mirror_managed', `The mirrors of ${registry} stand in k3s' registries.yaml.`);
 }
@@ -348,30 +397,4 @@ function withoutMirrors({ server }: HostsFile): HostsFile | undefined {
 
 function caFileName(pem: string): string {
   return `beosd-ca-${createHash('sha256').update(pem).digest('hex').slice(0, 12)}.pem`;
-}
-
-/**
- * An endpoint as containerd takes it: http or https, `host[:port]`, a path; no credentials, query or fragment. The
- * slash at the end goes, because containerd would make `//v2` of it. undefined: it is not one.
- */
-export function endpointUrl(text: string): string | undefined {
-  if (text.length > 2048 || !/^https?:\/\/[A-Za-z0-9.:[\]-]+(\/[\w.~!$&'()*+,;=:@%/-]*)?$/.test(text)) {
-    return undefined;
-  }
-  const url = URL.parse(text);
-  if (url === null || url.username !== '' || parseHost(url.host) === undefined) return undefined;
-  return text.replace(/\/+$/, '');
-}
-
-/** Throws `invalid_input` when the text holds no certificate. */
-export function checkCa(pem: string): void {
-  if (pem === '') return;
-  try {
-    new X509Certificate(pem);
-  } catch (error) {
-    throw fault('invalid_input', `ca is not a PEM certificate: ${causeChain(error)}`, {
-      field: 'ca',
-      cause: error,
-    });
-  }
 }
