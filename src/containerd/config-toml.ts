@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { parse as parseForPatch, patch } from '@decimalturn/toml-patch';
 import { parse } from 'smol-toml';
 import { type HostSettings, type HostsFile, isTable } from '#containerd/hosts-toml.ts';
+import { hostOf } from '#containerd/reference.ts';
 import { isLoopback } from '#lib/net.ts';
 import { syntaxProblem } from '#lib/syntax-place.ts';
 
@@ -268,11 +269,6 @@ export function asRead(endpoint: string): string {
   const name = hostOf(endpoint).replace(/:\d+$/, '');
   const isHere = name === 'localhost' || isLoopback(name.replace(/^\[|\]$/g, ''));
   return `${isHere ? 'http' : 'https'}://${endpoint}`;
-}
-
-/** `host[:port]` as it stands there: a port that goes without saying is part of the name that TLS settings have. */
-export function hostOf(endpoint: string): string {
-  return /^(?:https?:\/\/)?([^/]*)/.exec(endpoint)?.[1] ?? '';
 }
 
 /** `configs."host".tls` of old, in the keys of `hosts.toml`. */

@@ -6,6 +6,7 @@ import type { Caller } from '#api/caller.ts';
 import { fault } from '#api/errors.ts';
 import { containerdHandlers } from '#containerd/handlers.ts';
 import { ImageManager } from '#containerd/images.ts';
+import type { Mirror } from '#containerd/mirrors.ts';
 import type { Probe, ProbeOptions } from '#containerd/probe.ts';
 import type { RuntimeImage } from '#containerd/runtime.ts';
 import { mergeRegistries } from '#containerd/wire.ts';
@@ -216,6 +217,10 @@ test('registries: mirrors and images together; a host that only mirrors another 
     ...{ id: `sha256:${size}`, tags, digests: [], size, uid: undefined, username: '', spec: undefined },
     pinned: false,
   });
+  const mirrorOf = (registry: string, ...urls: string[]): Mirror => {
+    const endpoints = urls.map((url) => ({ url, settings: {} }));
+    return { registry, source: 'certs.d', file: { server: {}, endpoints } };
+  };
   const merged = mergeRegistries(
     [
       {
@@ -224,16 +229,24 @@ test('registries: mirrors and images together; a host that only mirrors another 
         file: { server: {}, endpoints: [{ url: 'https://m', settings: {} }] },
       },
       { registry: 'm', source: 'certs.d', file: { server: { skip_verify: true }, endpoints: [] } },
+      mirrorOf('nas:5000', 'http://nas:5000'),
+      mirrorOf('used:5000', 'https://used:5000/v2'),
+      mirrorOf('alone:5000', 'https://alone:5000'),
+      mirrorOf('gcr.io', 'http://NAS:5000', 'https://used:5000'),
     ],
     [
       image(10, 'docker.io/library/a:1', 'docker.io/library/b:1'),
       image(5, 'ghcr.io/a:1', 'quay.io/a:1'),
       { ...image(7), digests: [`ghcr.io/c@sha256:${'a'.repeat(64)}`] },
+      image(3, 'used:5000/a:1'),
     ],
   );
   assert.deepEqual(merged, [
+    { name: 'alone:5000', endpoints: ['https://alone:5000'], image_count: 0, image_size: 0 },
     { name: 'docker.io', endpoints: ['https://m'], image_count: 1, image_size: 10 },
+    { name: 'gcr.io', endpoints: ['http://NAS:5000', 'https://used:5000'], image_count: 0, image_size: 0 },
     { name: 'ghcr.io', endpoints: [], image_count: 2, image_size: 12 },
     { name: 'quay.io', endpoints: [], image_count: 1, image_size: 5 },
+    { name: 'used:5000', endpoints: ['https://used:5000/v2'], image_count: 1, image_size: 3 },
   ]);
 });

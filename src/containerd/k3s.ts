@@ -1,6 +1,7 @@
 import { parse } from 'yaml';
-import { asRead, hostOf } from '#containerd/config-toml.ts';
+import { asRead } from '#containerd/config-toml.ts';
 import { type HostSettings, type HostsFile, isTable } from '#containerd/hosts-toml.ts';
+import { hostOf } from '#containerd/reference.ts';
 import { syntaxProblem } from '#lib/syntax-place.ts';
 
 /**

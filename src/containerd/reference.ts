@@ -90,3 +90,8 @@ export function registryName(text: string): string | undefined {
   const name = text.toLowerCase();
   return name === 'index.docker.io' ? 'docker.io' : name;
 }
+
+/** `host[:port]` of an endpoint, as it stands there: a port that goes without saying is part of the name that TLS settings have. */
+export function hostOf(endpoint: string): string {
+  return /^(?:https?:\/\/)?([^/]*)/.exec(endpoint)?.[1] ?? '';
+}

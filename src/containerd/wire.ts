@@ -1,5 +1,6 @@
 import { registriesOf } from '#containerd/images.ts';
 import type { Mirror } from '#containerd/mirrors.ts';
+import { hostOf } from '#containerd/reference.ts';
 import type { RuntimeImage } from '#containerd/runtime.ts';
 
 /** Settings alone do not make a mirror; a file that cannot be read is told. */
@@ -29,7 +30,10 @@ export function imageToWire(image: RuntimeImage) {
   };
 }
 
-/** Registries by name; a host that is there only because it mirrors another one is left out. */
+/**
+ * Registries by name. Left out is a host that is there only as a mirror of another one: it has no images here and nothing
+ * but settings, or none but itself to ask.
+ */
 export function mergeRegistries(mirrors: readonly Mirror[], images: readonly RuntimeImage[]) {
   const merged = new Map(
     mirrors
@@ -47,7 +51,20 @@ export function mergeRegistries(mirrors: readonly Mirror[], images: readonly Run
       merged.set(name, entry);
     }
   }
+  for (const name of onlyMirrors(mirrors)) if (merged.get(name)?.image_count === 0) merged.delete(name);
   return [...merged.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** Hosts that mirror another registry and are asked under their own name by themselves. */
+function onlyMirrors(mirrors: readonly Mirror[]): string[] {
+  const asked = mirrors.map(({ registry, file }) => ({
+    registry,
+    hosts: new Set(file.endpoints.map(({ url }) => hostOf(url).toLowerCase())),
+  }));
+  const names = asked.filter(({ registry, hosts }) => hosts.size === 1 && hosts.has(registry));
+  return names
+    .map(({ registry }) => registry)
+    .filter((name) => asked.some(({ registry, hosts }) => registry !== name && hosts.has(name)));
 }
 
 /** What a prune has removed, or would. */
