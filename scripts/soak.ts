@@ -7,7 +7,11 @@ import { join } from 'node:path';
  * count. The result is committed as evidence.
  */
 const soaks: Readonly<Record<string, readonly string[]>> = {
-  containerd: ['src/containerd/prune.test.ts', 'src/containerd/config-switch.test.ts'],
+  containerd: [
+    'src/containerd/prune.test.ts',
+    'src/containerd/config-edit.test.ts',
+    'src/containerd/config-switch.test.ts',
+  ],
   fuzz: ['tests/scenarios/fuzz.test.ts'],
   'hosts-file': ['src/network/hosts-file.test.ts'],
   kube: [

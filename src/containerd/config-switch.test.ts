@@ -1,25 +1,9 @@
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fault } from '#api/errors.ts';
 import { readRegistryConfig, switchToCertsDir } from '#containerd/config-toml.ts';
-import { storedJournal } from '#containerd/journal.ts';
-import { KeyValues } from '#store/kv.ts';
-import { Store } from '#store/store.ts';
 import { mirrorsIn } from '../../tests/support/fake-containerd.ts';
 
 const old = `# a machine
@@ -160,80 +144,6 @@ test('mode and owner stay; the copy of the old bytes is for root alone', async (
   assert.equal(statSync(`${made.place.configFile}.beosd-backup`).mode & 0o777, 0o600);
 });
 
-const crashes = process.env['BEOSD_SOAK'] === undefined ? 8 : 200;
-
-test(`killed at ${crashes} random moments: the old bytes or the new ones, and the next start ends it well`, async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'beosd-crash-'));
-  const etc = join(folder, 'etc');
-  const expected = switchToCertsDir(old, join(etc, 'certs.d'));
-  const seen = { old: 0, new: 0 };
-  const lifeMs = await measure(folder);
-  for (let n = 0; n < crashes; n++) {
-    rmSync(folder, { recursive: true, force: true });
-    mkdirSync(etc, { recursive: true });
-    writeFileSync(join(etc, 'config.toml'), old);
-    await killDuringPut(folder, Math.random() * lifeMs * 1.1);
-    const after = readFileSync(join(etc, 'config.toml'), 'utf8');
-    assert.ok(after === old || after === expected, `neither old nor new: ${after}`);
-    seen[after === old ? 'old' : 'new']++;
-    await recoverAndCheck(folder, after, expected);
-  }
-  rmSync(folder, { recursive: true, force: true });
-  if (crashes >= 100) assert.ok(seen.old > 0 && seen.new > 0, 'the moments lay on both sides of the edit');
-  t.diagnostic(`old bytes ${seen.old} times, new bytes ${seen.new} times`);
-});
-
-function startChild(folder: string) {
-  const script = join(import.meta.dirname, '..', '..', 'tests', 'support', 'switch-child.ts');
-  return spawn(process.execPath, [script, folder], { stdio: ['ignore', 'pipe', 'inherit'] });
-}
-
-/** How long the whole change takes when nobody interferes, ms. */
-async function measure(folder: string): Promise<number> {
-  mkdirSync(join(folder, 'etc'), { recursive: true });
-  writeFileSync(join(folder, 'etc', 'config.toml'), old);
-  const child = startChild(folder);
-  await once(child.stdout, 'data'); // "go"
-  const began = performance.now();
-  await once(child.stdout, 'data'); // "done"
-  const took = performance.now() - began;
-  await once(child, 'exit');
-  return took;
-}
-
-async function killDuringPut(folder: string, afterMs: number): Promise<void> {
-  const child = startChild(folder);
-  const ended = once(child, 'exit');
-  await once(child.stdout, 'data'); // "go"
-  await new Promise((resolve) => setTimeout(resolve, afterMs)); // the moment of the crash, not a wait for anything
-  child.kill('SIGKILL');
-  await ended;
-}
-
-/** What the daemon does at its next start: afterwards the runtime runs with what stands in the file. */
-async function recoverAndCheck(folder: string, after: string, expected: string): Promise<void> {
-  const store = new Store(join(folder, 'store'), Date.now);
-  const journal = storedJournal(store, new KeyValues(store));
-  const made = mirrorsIn(folder, journal);
-  made.fake.loaded = old;
-  const interrupted = journal.get() !== undefined;
-  await made.store.recover();
-  assert.equal(journal.get(), undefined);
-  assert.equal(readFileSync(made.place.configFile, 'utf8'), after);
-  if (interrupted && after === expected)
-    assert.equal(made.fake.loaded, expected, 'the restart was caught up on');
-  const strays = readdirSync(join(folder, 'etc')).filter((name) => /candidate|tmp$/.test(name));
-  assert.deepEqual(strays, []);
-  await made.store.put('quay.io', { endpoints: ['https://again'] });
-  assert.equal(readFileSync(made.place.configFile, 'utf8'), expected);
-  const mirrors = (await made.store.list()).map(({ registry, source }) => [registry, source]);
-  assert.deepEqual(mirrors, [
-    ['docker.io', 'certs.d'],
-    ['quay.io', 'certs.d'],
-  ]);
-  store.close();
-}
-
 test('recovery after a crash rolls back when the runtime does not come up', async () => {
   const made = machine();
   await made.store.list();
@@ -301,70 +211,3 @@ test('a crash before the edit: a runtime that answers is not restarted', async (
   assert.equal(made.fake.restarts, 0);
   assert.equal(made.journal.mark, undefined);
 });
-
-const noMounts = process.getuid?.() === 0 ? false : 'mounting a small tmpfs needs root';
-
-/** A tmpfs of a few pages; unmounted and removed at the end whatever happens. */
-function onTmpfs(options: string, work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'beosd-tmpfs-'));
-  execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'none', folder]);
-  return work(folder).finally(() => {
-    execFileSync('umount', [folder]);
-    rmSync(folder, { recursive: true });
-  });
-}
-
-test('a read-only disk: refused by name, the old bytes stay', { skip: noMounts }, async () => {
-  await onTmpfs('size=1m', async (folder) => {
-    const made = mirrorsIn(folder);
-    writeFileSync(made.place.configFile, old);
-    execFileSync('mount', ['-o', 'remount,ro', folder]);
-    await assert.rejects(put(made), { code: 'file_not_written', message: /EROFS/ });
-    assert.equal(readFileSync(made.place.configFile, 'utf8'), old);
-    assert.equal(made.fake.restarts, 0);
-  });
-});
-
-test('a full disk, from the first byte to the last: the old bytes or exactly the new ones', {
-  skip: noMounts,
-}, async (t) => {
-  let refusals = 0;
-  let successes = 0;
-  // 4 KiB pages: each round leaves one page more than the one before, until everything fits.
-  for (let pages = 0; pages <= 12; pages++) {
-    await onTmpfs('size=256k,nr_inodes=1000', async (folder) => {
-      const made = mirrorsIn(folder);
-      writeFileSync(made.place.configFile, old);
-      fillUp(folder, pages);
-      const failure: unknown = await put(made).then(
-        () => undefined,
-        (error: unknown) => error,
-      );
-      const after = readFileSync(made.place.configFile, 'utf8');
-      if (failure === undefined) {
-        successes++;
-        assert.equal(after, switchToCertsDir(old, made.place.certsDir));
-      } else {
-        refusals++;
-        assert.ok(failure instanceof Error && 'code' in failure, String(failure));
-        assert.equal(failure.code, 'file_not_written', String(failure));
-        assert.equal(after, old);
-        assert.equal(made.fake.restarts, 0);
-      }
-      assert.equal(made.journal.mark, undefined);
-    });
-  }
-  t.diagnostic(`${refusals} refusals, ${successes} successes`);
-  assert.ok(refusals > 0 && successes > 0);
-});
-
-function fillUp(folder: string, freePages: number): void {
-  const page = Buffer.alloc(4096, 1);
-  let written = 0;
-  try {
-    for (;;) writeFileSync(join(folder, `filler-${written++}`), page);
-  } catch {
-    rmSync(join(folder, `filler-${written - 1}`), { force: true });
-  }
-  for (let n = 0; n < freePages; n++) rmSync(join(folder, `filler-${n}`), { force: true });
-}

@@ -62,17 +62,48 @@ version = 2   # two
 `;
 
 test('the switch adds one setting and keeps every other byte', () => {
-  const cases: readonly (readonly [string, (line: string) => boolean])[] = [
-    [debian, (line) => line.includes('config_path')],
-    [version3, (line) => line.includes('config_path')],
-  ];
-  for (const [text, isSwitch] of cases) {
-    const edited = switchToCertsDir(text, '/etc/containerd/certs.d');
-    assert.deepEqual(readRegistryConfig(edited).roots, ['/etc/containerd/certs.d']);
-    const others = (lines: string) => lines.split('\n').filter((line) => !isSwitch(line));
-    assert.deepEqual(others(edited), others(text));
-  }
+  const added = '[plugins."io.containerd.grpc.v1.cri".registry]\n  config_path = "/etc/containerd/certs.d"\n';
+  assert.equal(switchToCertsDir(debian, '/etc/containerd/certs.d'), debian + added);
+  assert.equal(
+    switchToCertsDir(version3, '/etc/containerd/certs.d'),
+    version3.replace("config_path = ''", 'config_path = "/etc/containerd/certs.d"'),
+  );
 });
+
+/** The switch in texts whose layout an editor of TOML does not keep: what goes and what comes, line by line. */
+const layouts: readonly (readonly [before: string, goes: readonly string[], comes: readonly string[]])[] = [
+  [
+    'version = 2\n[T]\n\tconfig_path = ""\t# tab before\n\t[T.headers]\n\t\tx = ["1"]\t# y  \n\t# end',
+    ['\tconfig_path = ""\t# tab before'],
+    ['\tconfig_path = "/c"\t# tab before'],
+  ],
+  ['version = 2  \n\t \n  [T]   # here\nx.y = 1\t# c\n', [], ['    config_path = "/c"']],
+  ['version = 2\nroot = "/x"\t# where\n[a]  \n  b = 1  ', [], ['[T]', '  config_path = "/c"', '']],
+  ['# a\r\nversion = 2\r\n[a]\r\nb = 1\t# c\r\n', [], ['[T]\r', '  config_path = "/c"\r']],
+  [
+    'version = 2\n[T.mirrors."docker.io"] # mine\n\tendpoint = ["https://m"]\n\t# stays\n[[more]]\n\tmirrors = 1\t# theirs\n',
+    ['[T.mirrors."docker.io"] # mine', '\tendpoint = ["https://m"]'],
+    ['[T]', '  config_path = "/c"'],
+  ],
+  [
+    'version = 2\n[x]\ntext = """\n[T]\nconfig_path = ""\n"""\n[T]\nconfig_path = \'\'\n',
+    ["config_path = ''"],
+    ['config_path = "/c"'],
+  ],
+];
+
+for (const [before, goes, comes] of layouts) {
+  test(`the switch touches no other byte of ${JSON.stringify(before)}`, () => {
+    const text = (short: string) => short.replaceAll('T', 'plugins."io.containerd.grpc.v1.cri".registry');
+    const old = text(before).split('\n');
+    const edited = switchToCertsDir(text(before), '/c').split('\n');
+    const without = (lines: readonly string[], others: readonly string[]) => {
+      const left = others.map(text);
+      return lines.filter((line) => !left.includes(line) || left.splice(left.indexOf(line), 1).length === 0);
+    };
+    assert.deepEqual(without(edited, comes), without(old, goes));
+  });
+}
 
 test('a second switch is the same text', () => {
   const once = switchToCertsDir(debian, '/c');

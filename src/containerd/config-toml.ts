@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { parse as parseForPatch, patch } from '@decimalturn/toml-patch';
 import { parse } from 'smol-toml';
+import { keepsEveryOtherLine, withConfigPath, withoutInlineMirrors } from '#containerd/config-lines.ts';
 import { type HostSettings, type HostsFile, isTable } from '#containerd/hosts-toml.ts';
 import { hostOf } from '#containerd/reference.ts';
 import { isLoopback } from '#lib/net.ts';
@@ -64,23 +65,32 @@ export function readRegistryConfig(text: string): RegistryConfig {
 /**
  * The text with `config_path` set and the inline mirrors taken out (containerd refuses to have both), every other byte
  * kept. Throws {@link ConfigRefused} when the result is not exactly what was intended.
+ *
+ * The lines that it takes are edited one by one. Only where these things have no lines of their own (inline tables, dotted
+ * keys) a TOML editor does it, which now and then puts a space where a tab was: its work counts when it left all else alone.
  */
 export function switchToCertsDir(text: string, certsDir: string): string {
   const before = parseConfig(text);
   const { plugin } = layoutOf(before);
   const wanted = intended(before, certsDir);
+  const isIntended = (candidate: string) => {
+    try {
+      return sameSwitch(parseConfig(candidate), wanted);
+    } catch {
+      return false; // no TOML any more: a line was taken for what it is not
+    }
+  };
   const cut = readRegistryConfig(text).inline.size === 0 ? text : withoutInlineMirrors(text, plugin);
-  const edited = patched(cut, plugin, certsDir);
-  if (sameSwitch(parseConfig(edited), wanted) && keepsEveryOtherLine(cut, edited)) return edited;
-  // Mirrors in inline tables or dotted keys have no lines of their own to cut.
-  const whole = patched(text, plugin, certsDir);
-  if (!sameSwitch(parseConfig(whole), wanted)) {
+  const edited = withConfigPath(cut, plugin, certsDir);
+  if (isIntended(edited)) return edited;
+  const patchedText = patched(text, plugin, certsDir);
+  if (!isIntended(patchedText)) {
     throw new ConfigRefused('the edited configuration does not mean what it should; it was not written');
   }
-  if (!keepsEveryComment(text, whole)) {
+  if (!keepsEveryOtherLine(text, patchedText)) {
     throw new ConfigRefused('the edit would touch lines that it has no business with; it was not written');
   }
-  return whole;
+  return patchedText;
 }
 
 /** The configuration as it should be after the switch; pure, also used on what the real binary says. */
@@ -176,74 +186,6 @@ function at(table: Table | undefined, path: readonly string[]): Table | undefine
   let here: unknown = table;
   for (const key of path) here = isTable(here) ? here[key] : undefined;
   return isTable(here) ? here : undefined;
-}
-
-/** Cuts the sections of inline mirrors and of their TLS; comments that follow the last setting of one stay. */
-function withoutInlineMirrors(text: string, plugin: string): string {
-  const kept: string[] = [];
-  let pending: string[] = [];
-  let cutting = false;
-  for (const line of text.split('\n')) {
-    const path = headerPath(line);
-    if (path !== undefined) {
-      kept.push(...pending);
-      pending = [];
-      cutting = isInlineMirrorSection(path, plugin);
-    }
-    if (!cutting) kept.push(line);
-    else if (/^\s*(#|$)/.test(line)) pending.push(line);
-    else pending = [];
-  }
-  return [...kept, ...pending].join('\n');
-}
-
-/** The keys of a `[table.header]`; undefined: the line is none. */
-function headerPath(line: string): string[] | undefined {
-  if (!/^\s*\[[^[].*\]\s*(#.*)?$/.test(line)) return undefined;
-  try {
-    const path: string[] = [];
-    for (let here: unknown = parse(line); isTable(here); ) {
-      const [key] = Object.keys(here);
-      if (key === undefined) break;
-      path.push(key);
-      here = here[key];
-    }
-    return path;
-  } catch {
-    return undefined; // part of an array over several lines
-  }
-}
-
-function isInlineMirrorSection(path: readonly string[], plugin: string): boolean {
-  const [top, name, registry, kind, , last] = path;
-  if (top !== 'plugins' || name !== plugin || registry !== 'registry') return false;
-  return kind === 'mirrors' || (kind === 'configs' && last === 'tls');
-}
-
-/**
- * Second guard, on bytes: comments and layout mean nothing to a parser. Lines may only be added for `config_path`, and
- * only taken away where it stood.
- */
-function keepsEveryOtherLine(before: string, after: string): boolean {
-  const old = before.split('\n');
-  const mayChange = (line: string | undefined) => line !== undefined && /^\s*config_path\s*=/.test(line);
-  let i = 0;
-  for (const line of after.split('\n')) {
-    if (line !== old[i] && mayChange(old[i]) && line === old[i + 1]) i++;
-    if (line === old[i]) i++;
-    else if (!/config_path|^\s*\[plugins/.test(line) && line.trim() !== '') return false;
-  }
-  return old.slice(i).every((line) => mayChange(line) || line === '');
-}
-
-function keepsEveryComment(before: string, after: string): boolean {
-  const comments = (text: string) => text.split('\n').filter((line) => /^\s*#/.test(line));
-  const left = comments(after);
-  return comments(before).every((line) => {
-    const at = left.indexOf(line);
-    if (at >= 0) left.splice(at, 1);
-    return at >= 0;
-  });
 }
 
 function inlineMirrors(registry: Table): Map<string, HostsFile> {

@@ -12,6 +12,7 @@ import { MirrorStore } from '#containerd/mirrors.ts';
 import type { Exec, LineChild, RunResult } from '#host/exec.ts';
 import { FakeClock } from '#host/fake/clock.ts';
 import { Files } from '#host/files.ts';
+import type { Life } from './mortal.ts';
 
 /** What `containerd config …` says and how a restart ends, without a containerd: it takes every file as it stands. */
 export class FakeContainerd implements Exec, RuntimeUnit {
@@ -70,8 +71,70 @@ export class MemoryJournal implements SwitchJournal {
   };
 }
 
+/** Files whose changes may be the last thing that this daemon does. */
+class MortalFiles extends Files {
+  readonly #guard: Guard;
+
+  constructor(guard: Guard) {
+    super();
+    this.#guard = guard;
+  }
+
+  override replace(...args: Parameters<Files['replace']>): void {
+    this.#guard('replace');
+    super.replace(...args);
+  }
+
+  override remove(path: string): void {
+    this.#guard('remove');
+    super.remove(path);
+  }
+
+  override makeDir(path: string): void {
+    this.#guard('makeDir');
+    super.makeDir(path);
+  }
+
+  override removeEmptyDir(path: string): boolean {
+    this.#guard('removeEmptyDir');
+    return super.removeEmptyDir(path);
+  }
+}
+
+type Guard = Life['guard'];
+
+/** The same mirrors, journal and runtime, in one life of a daemon that may end before any change that it makes. */
+export function mortalMirrorsIn({ folder, fake, journal }: ReturnType<typeof mirrorsIn>, life: Life) {
+  const guarded =
+    <Args extends unknown[], Result>(name: string, act: (...args: Args) => Result) =>
+    (...args: Args) => {
+      life.guard(name);
+      return act(...args);
+    };
+  return mirrorsIn(folder, {
+    files: new MortalFiles(life.guard),
+    journal: {
+      get: journal.get,
+      set: guarded('journal.set', journal.set),
+      clear: guarded('journal.clear', journal.clear),
+    },
+    unit: { check: () => fake.check(), restart: guarded('restart', () => fake.restart()) },
+    fake,
+  });
+}
+
+interface Parts {
+  readonly files: Files;
+  readonly journal: SwitchJournal;
+  readonly unit: RuntimeUnit;
+  readonly fake: FakeContainerd;
+}
+
 /** Mirrors in a folder of their own, with a containerd that is not one. */
-export function mirrorsIn(folder = mkdtempSync(join(tmpdir(), 'beosd-mirrors-')), journal?: SwitchJournal) {
+export function mirrorsIn(
+  folder = mkdtempSync(join(tmpdir(), 'beosd-mirrors-')),
+  parts: Partial<Parts> = {},
+) {
   mkdirSync(join(folder, 'etc'), { recursive: true });
   const place: RuntimePlace = {
     socket: join(folder, 'c.sock'),
@@ -80,17 +143,17 @@ export function mirrorsIn(folder = mkdtempSync(join(tmpdir(), 'beosd-mirrors-'))
     certsDir: join(folder, 'etc', 'certs.d'),
     registriesYaml: join(folder, 'registries.yaml'),
   };
-  const fake = new FakeContainerd(place.configFile);
+  const fake = parts.fake ?? new FakeContainerd(place.configFile);
   const memory = new MemoryJournal();
-  const files = new Files();
+  const files = parts.files ?? new Files();
   const open = (changed: Partial<RuntimePlace> = {}) => {
     const config = new ConfigSwitch({
       files,
       exec: fake,
       clock: new FakeClock(),
       runtime: fake,
-      unit: fake,
-      journal: journal ?? memory,
+      unit: parts.unit ?? fake,
+      journal: parts.journal ?? memory,
       place: () => ({ ...place, ...changed }),
       answerWithinMs: 0,
     });

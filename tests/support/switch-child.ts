@@ -12,7 +12,7 @@ import { mirrorsIn } from './fake-containerd.ts';
 const folder = process.argv[2];
 if (folder === undefined) throw new Error('which folder?');
 const store = new Store(join(folder, 'store'), Date.now);
-const { store: mirrors } = mirrorsIn(folder, storedJournal(store, new KeyValues(store)));
+const { store: mirrors } = mirrorsIn(folder, { journal: storedJournal(store, new KeyValues(store)) });
 await mirrors.list();
 // Everything is loaded and warm, so that the moments of the crash lie in the work itself.
 const rehearsal = mirrorsIn();
