@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { TestContainerd, theContainerd, until, whyNot } from '../../tests/support/containerd.ts';
 import { call, none, pull, serviceOver } from '../../tests/support/containerd-service.ts';
-import { makeImage, waitingProgram } from '../../tests/support/oci.ts';
+import { makeImage, makeIndex, waitingProgram } from '../../tests/support/oci.ts';
 import { TestPod } from '../../tests/support/pods.ts';
 import { TestRegistry } from '../../tests/support/registry.ts';
 
@@ -36,6 +36,14 @@ function describedByCtr(containerd: TestContainerd, digest: string) {
   return { id: manifest.config.digest, size };
 }
 
+interface Wire {
+  readonly id: string;
+  readonly repo_tags: string[];
+  readonly repo_digests: string[];
+  readonly size: number;
+  readonly pinned: boolean;
+}
+
 for (const major of [1, 2] as const) {
   const skip = whyNot(major);
 
@@ -59,9 +67,7 @@ for (const major of [1, 2] as const) {
       });
       await pull(containerd, `${registry.host}/team/app:1`);
       const { handlers, service } = serviceOver(containerd);
-      const { data } = (await handlers['containerd.images'](none, call())) as {
-        data: { id: string; repo_tags: string[]; repo_digests: string[]; size: number; pinned: boolean }[];
-      };
+      const { data } = (await handlers['containerd.images'](none, call())) as { data: Wire[] };
       const { digests } = byCtr(containerd);
       assert.equal(data.length, 4);
       for (const image of data) {
@@ -94,6 +100,65 @@ for (const major of [1, 2] as const) {
         { name: 'ghcr.io', endpoints: [], image_count: 1, image_size: makeImage('two').size },
         { name: 'lab.local', endpoints: [], image_count: 1, image_size: makeImage('sandbox').size },
       ]);
+      service.close();
+    });
+
+    test('images of several platforms, by digest alone and without a name are those of ctr, and go by each of them', async () => {
+      await using containerd = new TestContainerd(theContainerd(major));
+      await using registry = await TestRegistry.start();
+      await containerd.start();
+      const [index, bare, nameless] = [makeIndex('index'), makeImage('bare'), makeImage('nameless')];
+      registry.add('team/bare', '1', bare);
+      await containerd.import({
+        'lab.local/index:1': index,
+        'lab.local/same:2': index,
+        'lab.local/lost:1': nameless,
+      });
+      const byDigest = `${registry.host}/team/bare@${bare.digest}`;
+      await pull(containerd, byDigest);
+      containerd.ctr('images', 'remove', '--sync', 'lab.local/lost:1');
+      const { handlers, service } = serviceOver(containerd);
+      const list = async () =>
+        ((await handlers['containerd.images'](none, call())) as { data: Wire[] }).data.map(
+          ({ id, repo_tags, repo_digests, size }) => ({
+            id,
+            tags: [...repo_tags].sort(),
+            digests: repo_digests,
+            size,
+          }),
+        );
+      // CRI hears of what ctr does by events.
+      await until(async () => !(await list()).some(({ tags }) => tags.includes('lab.local/lost:1')), 10_000);
+      const images = await list();
+      assert.equal(images.length, 3);
+      assert.deepEqual(
+        images.find(({ id }) => id === index.id),
+        { id: index.id, tags: ['lab.local/index:1', 'lab.local/same:2'], digests: [], size: index.size },
+      );
+      assert.deepEqual(
+        images.find(({ id }) => id === bare.id),
+        { id: bare.id, tags: [], digests: [byDigest], size: bare.size },
+      );
+      assert.deepEqual(
+        images.find(({ id }) => id === nameless.id),
+        { id: nameless.id, tags: [], digests: [], size: nameless.size },
+      );
+      const { digests } = byCtr(containerd);
+      assert.equal(digests.get('lab.local/index:1'), index.digest);
+      assert.deepEqual(
+        new Set(images.flatMap(({ id, tags, digests: named }) => [id, ...tags, ...named])),
+        new Set(digests.keys()),
+      );
+      const registries = await handlers['containerd.registries'](none, call());
+      assert.deepEqual(registries.data, [
+        { name: registry.host, endpoints: [], image_count: 1, image_size: bare.size },
+        { name: 'lab.local', endpoints: [], image_count: 1, image_size: index.size },
+      ]);
+      for (const image of [index.digest, byDigest, nameless.id.slice(7, 19)]) {
+        await handlers['containerd.deleteImage']({ params: { image }, query: {}, body: undefined }, call());
+      }
+      assert.deepEqual(await list(), []);
+      assert.deepEqual([...byCtr(containerd).digests.keys()], []);
       service.close();
     });
 
@@ -198,11 +263,17 @@ for (const major of [1, 2] as const) {
         const main = containers.find(({ id }) => id === pod.containerId);
         assert.equal(main?.label, 'pod shop/web');
         assert.ok(containers.length === 2 && containers.every(({ label }) => label === 'pod shop/web'));
-        await assert.rejects(service.images.remove('app:1'), {
-          code: 'image_in_use',
-          message: /pod shop\/web/,
-        });
-        assert.deepEqual((await service.images.prune(undefined)).removed, []);
+        const stays = async () => {
+          await assert.rejects(service.images.remove('app:1'), {
+            code: 'image_in_use',
+            message: /pod shop\/web/,
+          });
+          assert.deepEqual((await service.images.prune(undefined)).removed, []);
+        };
+        await stays();
+        containerd.ctr('tasks', 'kill', '--signal', 'SIGKILL', pod.containerId);
+        await until(() => !containerd.ctr('tasks', 'list', '-q').includes(pod.containerId), 10_000);
+        await stays(); // one that is over is started again from its image
       }
       const { removed } = await service.images.prune(undefined);
       assert.deepEqual(

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { parse } from 'smol-toml';
@@ -12,6 +13,27 @@ import { call, pull, serviceOver, workload } from '../../tests/support/container
 import { MemoryJournal } from '../../tests/support/fake-containerd.ts';
 import { makeImage } from '../../tests/support/oci.ts';
 import { TestRegistry } from '../../tests/support/registry.ts';
+import { selfSigned } from '../../tests/support/tls.ts';
+
+const root: Caller = { class: 'root', proof: 'socket' };
+
+/** Everything that beosd may change of this runtime, by path: its configuration and the folder of mirrors. */
+function configured(containerd: TestContainerd): Record<string, string> {
+  const etc = join(containerd.folder, 'etc');
+  const files = readdirSync(etc, { recursive: true, withFileTypes: true }).filter((each) => each.isFile());
+  return Object.fromEntries(
+    files.map((each) => {
+      const path = join(each.parentPath, each.name);
+      return [path.slice(etc.length + 1), readFileSync(path, 'utf8')];
+    }),
+  );
+}
+
+/** One that containerd verifies TLS for; what is sent there stays on this machine. */
+function addressOfThisMachine(): string | undefined {
+  const all = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
+  return all.find(({ internal, family }) => !internal && family === 'IPv4')?.address;
+}
 
 for (const major of [1, 2] as const) {
   const skip = whyNot(major);
@@ -22,24 +44,32 @@ for (const major of [1, 2] as const) {
       test('all of this', { skip }, () => undefined);
       return;
     }
-    test('a pull goes to the mirror, falls back when that is off, and nothing was restarted', async () => {
+    test('a pull goes to the mirror, falls back when that is off; only its own folder changes, nothing is restarted', async () => {
       await using containerd = new TestContainerd(theContainerd(major));
       await using upstream = await TestRegistry.start();
       await using mirror = await TestRegistry.start();
+      containerd.lookInCertsDir();
       const { handlers, service } = serviceOver(containerd);
       await containerd.start();
+      const { pid } = containerd;
       const image = makeImage('mirrored');
       upstream.add('team/app', '1', image);
       mirror.add('team/app', '1', image);
-      const put = async (endpoint: string[], caller: Caller = { class: 'root', proof: 'socket' }) =>
+      const put = async (registry: string, endpoint: string[], caller: Caller = root) =>
         await handlers['containerd.setMirror'](
-          { params: { registry: upstream.host }, query: {}, body: { endpoint } },
+          { params: { registry }, query: {}, body: { endpoint } },
           call({ caller }),
         );
-      await assert.rejects(put([`http://${mirror.host}`], workload), { code: 'forbidden' });
-      const answer = await put([`http://${mirror.host}`]);
+      await put('quay.io', ['https://other.invalid']);
+      const before = configured(containerd);
+      await assert.rejects(put(upstream.host, [`http://${mirror.host}`], workload), { code: 'forbidden' });
+      assert.deepEqual(configured(containerd), before);
+      const answer = await put(upstream.host, [`http://${mirror.host}`]);
       assert.ok('data' in answer);
       assert.deepEqual(answer.data.warnings.length, 0);
+      const { [`certs.d/${upstream.host}/hosts.toml`]: own, ...others } = configured(containerd);
+      assert.ok(own?.includes(mirror.host));
+      assert.deepEqual(others, before);
       mirror.asked.length = 0;
       await pull(containerd, `${upstream.host}/team/app:1`);
       assert.ok(
@@ -56,7 +86,71 @@ for (const major of [1, 2] as const) {
         call(),
       );
       assert.ok(!('plan' in after));
-      assert.deepEqual(readdirSync(containerd.certsDir), []);
+      assert.deepEqual(configured(containerd), before);
+      assert.deepEqual([containerd.starts, containerd.pid], [1, pid], 'it is the process of before');
+      service.close();
+    });
+
+    test('endpoints are tried in their order; _default is for registries without mirrors of their own', async () => {
+      await using containerd = new TestContainerd(theContainerd(major));
+      await using first = await TestRegistry.start();
+      await using second = await TestRegistry.start();
+      await using fallback = await TestRegistry.start();
+      containerd.lookInCertsDir();
+      await containerd.start();
+      const { service } = serviceOver(containerd);
+      const store = await service.mirrors();
+      const [app, other] = [makeImage('app'), makeImage('other')];
+      second.add('deep/team/app', '1', app);
+      fallback.add('team/other', '1', other);
+      const url = (registry: TestRegistry) => `http://${registry.host}`;
+      const endpoints = [url(first), `${url(second)}/v2/deep`];
+      await store.put('ghcr.io', { endpoints, overridePath: true });
+      await store.put('_default', { endpoints: [url(fallback)] });
+      // Nobody outside is asked: the mirrors have both, and ghcr.io is the last in the order.
+      await pull(containerd, 'ghcr.io/team/app:1');
+      assert.ok(first.asked.length > 0, 'the first was tried');
+      assert.ok(second.asked.some((each) => each.includes('/v2/deep/team/app/blobs/')));
+      await store.put('ghcr.io', { endpoints: endpoints.reverse() });
+      await service.images.remove('ghcr.io/team/app:1');
+      first.asked.length = 0;
+      await pull(containerd, 'ghcr.io/team/app:1');
+      assert.deepEqual(first.asked, [], 'now it is the second, and that is enough');
+      await pull(containerd, 'registry.invalid/team/other:1');
+      assert.ok(fallback.asked.some((each) => each.includes('/v2/team/other/blobs/')));
+      assert.ok(fallback.asked.every((each) => !each.includes('app')));
+      service.close();
+    });
+
+    test('how a private registry is verified survives the switch, and the DELETE of its mirrors', async (t) => {
+      const address = addressOfThisMachine();
+      const tls = address === undefined ? undefined : selfSigned(address);
+      if (address === undefined || tls === undefined) {
+        return t.skip('no address but loopback, which containerd does not verify, or no openssl');
+      }
+      await using containerd = new TestContainerd(theContainerd(major));
+      await using registry = await TestRegistry.start({ address, tls });
+      const image = makeImage('private');
+      registry.add('team/app', '1', image);
+      const authority = join(containerd.folder, 'ca.pem');
+      writeFileSync(authority, tls.cert);
+      const table = 'plugins."io.containerd.grpc.v1.cri".registry';
+      const inline = `[${table}.configs."${registry.host}".tls]\nca_file = "${authority}"\n`;
+      writeFileSync(containerd.configFile, `${containerd.version2Config()}${inline}`);
+      await containerd.start();
+      const { service } = serviceOver(containerd);
+      const store = await service.mirrors();
+      const pulls = async (when: string) => {
+        assert.equal(await pull(containerd, `${registry.host}/team/app:1`), image.id, when);
+        await service.images.remove(`${registry.host}/team/app:1`);
+      };
+      await pulls('before');
+      await store.put('quay.io', { endpoints: ['https://q.invalid'] });
+      assert.ok(!readFileSync(containerd.configFile, 'utf8').includes('ca_file'));
+      await pulls('after the switch');
+      await store.put(registry.host, { endpoints: ['https://m.invalid'] });
+      await store.delete(registry.host);
+      await pulls('after the mirrors went');
       service.close();
     });
 

@@ -1,13 +1,10 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { getCACertificates, rootCertificates, setDefaultCACertificates } from 'node:tls';
 import { apiRoot, probeEndpoint } from '#containerd/probe.ts';
+import { selfSigned } from '../../tests/support/tls.ts';
 
 const plain = { skipVerify: false, overridePath: false, ca: undefined };
 
@@ -75,26 +72,11 @@ test('one that never answers is given up after 5 s', async () => {
   assert.ok(performance.now() - began < 8000);
 });
 
-const noOpenssl = existsSync('/usr/bin/openssl') ? false : 'openssl is not installed';
-
-test('TLS is verified: unknown authority refused, its own CA or skipVerify accepted', {
-  skip: noOpenssl,
-}, async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'beosd-tls-'));
-  const [key, cert] = [join(folder, 'key'), join(folder, 'cert')];
-  const subject = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1'];
-  execFileSync(
-    'openssl',
-    ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'].concat(
-      ['-keyout', key, '-out', cert],
-      subject,
-    ),
-    { stdio: 'ignore' },
-  );
-  const ca = readFileSync(cert, 'utf8');
-  await using server = await listening(
-    createTlsServer({ key: readFileSync(key), cert: ca }, (_request, response) => response.end()),
-  );
+test('TLS is verified: unknown authority refused, its own CA or skipVerify accepted', async (t) => {
+  const made = selfSigned('127.0.0.1');
+  if (made === undefined) return t.skip('openssl is not installed');
+  const ca = made.cert;
+  await using server = await listening(createTlsServer(made, (_request, response) => response.end()));
   const url = `https://127.0.0.1:${server.port}`;
   const refused = await probeEndpoint(url, plain);
   assert.equal(refused.reachable, false);

@@ -77,6 +77,19 @@ export class TestContainerd implements AsyncDisposable {
     return `${this.#common(2)}${cri}[${plugin}.containerd]\n  snapshotter = "native"\n`;
   }
 
+  /** Its configuration names the folder of mirrors from the start, so that no switch is due. */
+  lookInCertsDir(): void {
+    const table = this.installed.version.startsWith('2.')
+      ? "plugins.'io.containerd.cri.v1.images'.registry"
+      : 'plugins."io.containerd.grpc.v1.cri".registry';
+    writeFileSync(this.configFile, `${this.baseConfig()}[${table}]\n  config_path = "${this.certsDir}"\n`);
+  }
+
+  /** Of the process that runs now. */
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
   #common(version: number): string {
     return `# made by a test
 version = ${version}

@@ -8,6 +8,8 @@ export interface MadeImage {
   /** Digest of the configuration: what Kubernetes calls the image's id. */
   readonly id: string;
   readonly manifest: Buffer;
+  /** What `manifest` is. Left out: one manifest; else an index of several. */
+  readonly mediaType?: string;
   /** By digest: the configuration and the layer. */
   readonly blobs: ReadonlyMap<string, Buffer>;
   /** Bytes of manifest, configuration and layers together. */
@@ -15,14 +17,48 @@ export interface MadeImage {
 }
 
 const manifestType = 'application/vnd.oci.image.manifest.v1+json';
+const indexType = 'application/vnd.oci.image.index.v1+json';
 const architectures: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64' };
 
+const thisPlatform = architectures[process.arch] ?? process.arch;
+
+/** An image for this machine's processor and one for another, behind one digest. Id and size are those of this machine's. */
+export function makeIndex(content: string): MadeImage {
+  const own = makeImage(content);
+  const other = makeImage(`${content} for another`, 'riscv64');
+  const index = json({
+    schemaVersion: 2,
+    mediaType: indexType,
+    manifests: [
+      {
+        mediaType: manifestType,
+        ...descriptor(other.manifest),
+        platform: { architecture: 'riscv64', os: 'linux' },
+      },
+      {
+        mediaType: manifestType,
+        ...descriptor(own.manifest),
+        platform: { architecture: thisPlatform, os: 'linux' },
+      },
+    ],
+  });
+  const manifests = [own, other].map((each) => [each.digest, each.manifest] as const);
+  return {
+    digest: digestOf(index),
+    id: own.id,
+    manifest: index,
+    mediaType: indexType,
+    blobs: new Map([...own.blobs, ...other.blobs, ...manifests]),
+    size: index.length + own.size,
+  };
+}
+
 /** One layer with one executable file, `/wait`. Different content makes a different image. */
-export function makeImage(content: Buffer | string): MadeImage {
+export function makeImage(content: Buffer | string, architecture = thisPlatform): MadeImage {
   const layer = tar([{ name: 'wait', content: Buffer.from(content), mode: 0o755 }]);
   const zipped = gzipSync(layer);
   const config = json({
-    architecture: architectures[process.arch] ?? process.arch,
+    architecture,
     os: 'linux',
     config: { Cmd: ['/wait'] },
     rootfs: { type: 'layers', diff_ids: [digestOf(layer)] },
@@ -48,7 +84,7 @@ export function makeImage(content: Buffer | string): MadeImage {
 /** An OCI archive that `ctr images import` takes, with the images under these names. */
 export function makeArchive(images: Readonly<Record<string, MadeImage>>): Buffer {
   const manifests = Object.entries(images).map(([name, image]) => ({
-    mediaType: manifestType,
+    mediaType: image.mediaType ?? manifestType,
     ...descriptor(image.manifest),
     annotations: { 'io.containerd.image.name': name },
   }));

@@ -1,23 +1,38 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { MadeImage } from './oci.ts';
+
+export interface TestRegistryOptions {
+  /** Address of this machine to listen on. Default 127.0.0.1. */
+  readonly address?: string;
+  /** PEM; left out: plain http. */
+  readonly tls?: { readonly key: string; readonly cert: string };
+}
 
 /** A small image registry on loopback that remembers what it was asked (distribution spec, pull only). */
 export class TestRegistry implements AsyncDisposable {
   readonly asked: string[] = [];
   readonly #images = new Map<string, MadeImage>();
-  readonly #server = createServer((request, response) => this.#answer(request, response));
+  readonly #server: ReturnType<typeof createServer>;
+  readonly #address: string;
   #port = 0;
 
-  static async start(): Promise<TestRegistry> {
-    const registry = new TestRegistry();
-    await new Promise<void>((resolve) => registry.#server.listen(0, '127.0.0.1', resolve));
+  private constructor({ address = '127.0.0.1', tls }: TestRegistryOptions) {
+    const answer = (request: IncomingMessage, response: ServerResponse) => this.#answer(request, response);
+    this.#address = address;
+    this.#server = tls === undefined ? createServer(answer) : createTlsServer(tls, answer);
+  }
+
+  static async start(options: TestRegistryOptions = {}): Promise<TestRegistry> {
+    const registry = new TestRegistry(options);
+    await new Promise<void>((resolve) => registry.#server.listen(0, registry.#address, resolve));
     const address = registry.#server.address();
     registry.#port = typeof address === 'object' && address !== null ? address.port : 0;
     return registry;
   }
 
   get host(): string {
-    return `127.0.0.1:${this.#port}`;
+    return `${this.#address}:${this.#port}`;
   }
 
   /** Serves the image as `repository:tag`. */
