@@ -177,7 +177,7 @@ test('what cannot be edited safely is refused', () => {
     'version = 2\n[plugins\n',
     '[plugins.cri]\n',
     'version = 1\n',
-    'version = 4\n',
+    'version = 5\n',
     'version = 2\nplugins = "text"\n',
     'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\nregistry = 5\n',
   ];

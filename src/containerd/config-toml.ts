@@ -32,6 +32,9 @@ const layouts = {
   3: { plugin: 'io.containerd.cri.v1.images', sandbox: ['pinned_images', 'sandbox'] },
 } as const;
 
+/** What containerd 2.4 writes; it moved nothing of what concerns registries and images. */
+const likeVersion3 = 4;
+
 /** Version of the format; a file that does not say is of the first. */
 export function versionOf(config: Table): number {
   return Number(config['version'] ?? 1);
@@ -39,13 +42,14 @@ export function versionOf(config: Table): number {
 
 function layoutOf(config: Table): (typeof layouts)[2 | 3] {
   const version = versionOf(config);
+  if (version === likeVersion3) return layouts[3];
   if (version === 2 || version === 3) return layouts[version];
   throw new ConfigRefused(
     `configuration version ${version} is not supported; \`containerd config migrate\` brings it up to date`,
   );
 }
 
-/** Throws {@link ConfigRefused} when the text is no TOML or of a version that is neither 2 nor 3. */
+/** Throws {@link ConfigRefused} when the text is no TOML or of a version other than 2 to 4. */
 export function readRegistryConfig(text: string): RegistryConfig {
   const config = parseConfig(text);
   const { plugin, sandbox } = layoutOf(config);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -33,6 +33,22 @@ function configured(containerd: TestContainerd): Record<string, string> {
 function addressOfThisMachine(): string | undefined {
   const all = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
   return all.find(({ internal, family }) => !internal && family === 'IPv4')?.address;
+}
+
+/** As people did it before certs.d; 2.x does not know this any more. */
+function trustInline(containerd: TestContainerd, registry: string, authority: string): void {
+  const table = `plugins."io.containerd.grpc.v1.cri".registry.configs."${registry}".tls`;
+  writeFileSync(
+    containerd.configFile,
+    `${containerd.version2Config()}[${table}]\nca_file = "${authority}"\n`,
+  );
+}
+
+function trustInHostsFile(containerd: TestContainerd, registry: string, authority: string): void {
+  containerd.lookInCertsDir();
+  const folder = join(containerd.certsDir, registry);
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, 'hosts.toml'), `ca = "${authority}"\n[host]\n`);
 }
 
 for (const major of [1, 2] as const) {
@@ -134,9 +150,8 @@ for (const major of [1, 2] as const) {
       registry.add('team/app', '1', image);
       const authority = join(containerd.folder, 'ca.pem');
       writeFileSync(authority, tls.cert);
-      const table = 'plugins."io.containerd.grpc.v1.cri".registry';
-      const inline = `[${table}.configs."${registry.host}".tls]\nca_file = "${authority}"\n`;
-      writeFileSync(containerd.configFile, `${containerd.version2Config()}${inline}`);
+      if (major === 1) trustInline(containerd, registry.host, authority);
+      else trustInHostsFile(containerd, registry.host, authority);
       await containerd.start();
       const { service } = serviceOver(containerd);
       const store = await service.mirrors();

@@ -170,7 +170,17 @@ state = "${this.folder}/state"
     if (this.#child !== undefined) await until(() => this.#endTasks(), 20_000);
     await this.stop();
     this.runtime.close();
+    this.#unmountAll();
     rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /** containerd 2.4 leaves what `ctr images mount` has mounted to its next start, which never comes. */
+  #unmountAll(): void {
+    const mounted = readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .flatMap((line) => line.split(' ')[4] ?? [])
+      .filter((path) => path.startsWith(`${this.folder}/`));
+    for (const path of mounted.reverse()) execFileSync('umount', [path]);
   }
 
   /** True when nothing runs any more; else it was told to end. */
