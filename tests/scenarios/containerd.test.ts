@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFil
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import { settled, until } from '../support/containerd.ts';
 import { ask, askAsRoot, type DaemonProcess, startDaemonProcess } from '../support/daemon-process.ts';
 import { TestRegistry } from '../support/registry.ts';
@@ -87,6 +88,49 @@ test('mirrors over HTTP: set, read, list, delete; with and without the slash at 
   assert.equal((await askAsRoot(daemon, 'DELETE', `${mirrors}/docker.io`)).status, 200);
   assert.equal((await askAsRoot(daemon, 'DELETE', `${mirrors}/docker.io`)).status, 404);
   assert.deepEqual(readdirSync(certsDir), []);
+  assert.equal(readFileSync(join(etc, 'config.toml'), 'utf8'), config);
+});
+
+test('100 parallel PUTs to different registries and 100 to one: each answer is true, no update is lost', async () => {
+  const { daemon, certsDir, etc, config } = await daemonWithoutRuntime();
+  await using _daemon = daemon;
+  const mirrors = '/containerd/registry/mirrors';
+  const put = async (registry: string, body: Record<string, unknown>) => {
+    const { status, json, text } = await askAsRoot(daemon, 'PUT', `${mirrors}/${registry}`, body);
+    assert.equal(status, 200, text);
+    return (json.data as { endpoint: string[] }).endpoint;
+  };
+  const mirror = async (registry: string) =>
+    (await askAsRoot(daemon, 'GET', `${mirrors}/${registry}`)).json.data as { endpoint: string[] };
+  const numbers = Array.from({ length: 100 }, (_, n) => n);
+  // A setting that only the first PUT names has to outlive all that come after it.
+  await put('quay.io', { endpoint: ['https://kept.invalid'], override_path: true });
+  const answers = await Promise.all(
+    numbers.flatMap((n) => [
+      put(`r${n}.example:${5000 + n}`, { endpoint: [`https://m${n}.invalid`] }),
+      put('quay.io', {
+        endpoint: [`https://m${n}.invalid`, 'https://kept.invalid', `https://n${n}.invalid`],
+      }),
+    ]),
+  );
+  for (const n of numbers) {
+    const endpoint = [`https://m${n}.invalid`];
+    assert.deepEqual(answers[2 * n], endpoint);
+    assert.deepEqual(await mirror(`r${n}.example:${5000 + n}`), { endpoint });
+  }
+  const { endpoint: last } = await mirror('quay.io');
+  assert.ok(
+    numbers.some((n) => isDeepStrictEqual(last, answers[2 * n + 1])),
+    `one PUT whole: ${last}`,
+  );
+  const hosts = readFileSync(join(certsDir, 'quay.io', 'hosts.toml'), 'utf8');
+  assert.equal(hosts.split('override_path = true').length, 2, hosts);
+  const all = (await askAsRoot(daemon, 'GET', mirrors)).json.data as object;
+  assert.equal(Object.keys(all).length, 101);
+  const strays = readdirSync(certsDir, { recursive: true }).filter(
+    (name) => !/(^[^/]+|hosts\.toml)$/.test(String(name)),
+  );
+  assert.deepEqual(strays, []);
   assert.equal(readFileSync(join(etc, 'config.toml'), 'utf8'), config);
 });
 
