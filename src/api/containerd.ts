@@ -109,7 +109,7 @@ export const containerdOperations = {
   'containerd.deleteMirror': {
     method: 'DELETE',
     path: '/containerd/registry/mirrors/:registry',
-    summary: 'Remove the mirrors of a registry',
+    summary: 'Remove the mirrors of a registry; how the registry itself is verified stays',
     origin: 'specified',
     params: Registry,
     message: 'success',
@@ -146,7 +146,8 @@ export const containerdOperations = {
     query: Type.Object({
       freeBytes: Type.Optional(
         Type.Integer({
-          description: 'stop when this many bytes are freed, least recently used first',
+          description:
+            'stop at this many bytes, least recently used first; counted by the sizes of the images, a layer that several share with each',
           minimum: 1,
           maximum: Number.MAX_SAFE_INTEGER,
         }),
