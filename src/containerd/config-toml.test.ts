@@ -201,6 +201,7 @@ configs:
     { url: 'https://m1', settings: {} },
     { url: 'https://m2:5000', settings: { skip_verify: true, ca: '/ca.pem' } },
   ]);
-  assert.deepEqual([...mirrors.keys()], ['docker.io', '_default', 'empty']);
+  assert.deepEqual([...mirrors.keys()], ['docker.io', '_default', 'empty', 'm2:5000']);
+  assert.deepEqual(mirrors.get('m2:5000'), { server: { skip_verify: true, ca: '/ca.pem' }, endpoints: [] });
   assert.ok(!JSON.stringify([...mirrors]).includes('secret'));
 });

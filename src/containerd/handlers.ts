@@ -144,7 +144,7 @@ async function examine(
   body: WantedMirror,
   { caller, signal }: Call,
 ) {
-  const before = await store.get(registry);
+  const before = await store.inForce(registry);
   const change = checkedChange(body, before, caller);
   const probes = await Promise.all(
     change.endpoints.map((url) => probe(url, { ...probeSettings(store, before, url, change), signal })),

@@ -1,24 +1,30 @@
 import { parse } from 'yaml';
 import { asRead } from '#containerd/config-toml.ts';
 import { type HostSettings, type HostsFile, isTable } from '#containerd/hosts-toml.ts';
-import { hostOf } from '#containerd/reference.ts';
+import { hostOf, registryName } from '#containerd/reference.ts';
 import { syntaxProblem } from '#lib/syntax-place.ts';
 
 /**
- * Mirrors of k3s' `registries.yaml` (docs.k3s.io/installation/private-registry): `mirrors` with their endpoints,
- * `configs` with the TLS of a host. Credentials in it are not read, and no error quotes them.
+ * Registries of k3s' `registries.yaml` (docs.k3s.io/installation/private-registry): `mirrors` with their endpoints,
+ * `configs` with the TLS of a host; k3s makes a hosts.toml of either (getHostConfigs). Credentials in it are not read, and
+ * no error quotes them.
  */
 export function k3sMirrors(text: string): Map<string, HostsFile> {
   const found = new Map<string, HostsFile>();
   const document = parsed(text);
-  if (!isTable(document) || !isTable(document['mirrors'])) return found;
+  if (!isTable(document)) return found;
   const configs = isTable(document['configs']) ? document['configs'] : {};
-  for (const [name, mirror] of Object.entries(document['mirrors'])) {
+  const mirrors = isTable(document['mirrors']) ? document['mirrors'] : {};
+  for (const [name, mirror] of Object.entries(mirrors)) {
     const urls = isTable(mirror) && Array.isArray(mirror['endpoint']) ? mirror['endpoint'] : [];
     const endpoints = urls
       .filter((url) => typeof url === 'string')
       .map((url) => ({ url: asRead(url), settings: tlsOf(configs, hostOf(url)) }));
-    found.set(name === '*' ? '_default' : name, { server: {}, endpoints });
+    found.set(name === '*' ? '_default' : (registryName(name) ?? name), { server: {}, endpoints });
+  }
+  for (const host of Object.keys(configs)) {
+    const name = registryName(host) ?? host;
+    if (!found.has(name)) found.set(name, { server: tlsOf(configs, host), endpoints: [] });
   }
   return found;
 }

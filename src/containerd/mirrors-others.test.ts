@@ -123,6 +123,28 @@ test('a folder that containerd reads for no registry is no mirror, in the list a
   for (const registry of ['ghcr.io', 'docker.io']) assert.equal(await store.get(registry), undefined);
 });
 
+test("what k3s makes a hosts.toml of is k3s', whether it names endpoints or only TLS", async () => {
+  const { open, place } = written({});
+  const tls = 'configs:\n  "NAS:5000":\n    tls: {insecure_skip_verify: true}\n';
+  writeFileSync(place.registriesYaml, tls);
+  const store = open({ k3s: true });
+  await assert.rejects(store.put('nas:5000', { endpoints: ['https://m'] }), { code: 'mirror_managed' });
+  await store.put('quay.io', { endpoints: ['https://m'] });
+});
+
+test("a registries.yaml that no k3s reads gives nobody's endpoint its trust", async () => {
+  const { store, place, certsDir } = written({});
+  writeFileSync(
+    place.registriesYaml,
+    'mirrors:\n  quay.io:\n    endpoint: ["https://m"]\nconfigs:\n  m:\n    tls: {insecure_skip_verify: true}\n',
+  );
+  assert.equal((await store.get('quay.io'))?.source, 'registries.yaml');
+  await store.put('quay.io', { endpoints: ['https://m'] }, (before) => assert.equal(before, undefined));
+  assert.deepEqual(hostsOf(certsDir, 'quay.io'), {
+    host: { 'https://m': { capabilities: ['pull', 'resolve'] } },
+  });
+});
+
 test('several authorities of an endpoint are all told, from beside the file and from elsewhere', async () => {
   const { store, certsDir, folder } = written({
     'quay.io': '[host."https://q"]\nca = ["one.pem", "none.pem"]\n',

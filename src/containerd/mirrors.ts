@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
 import { fault } from '#api/errors.ts';
 import type { RuntimePlace } from '#containerd/address.ts';
+import { caFileName, folderNames, hostsFileName, ourCa, registryOfFolder } from '#containerd/certs-dir.ts';
 import { type ConfigSwitch, notWritten, type PreparedSwitch } from '#containerd/config-switch.ts';
 import {
   emptyHostsFile,
@@ -10,7 +10,7 @@ import {
   withEndpoints,
 } from '#containerd/hosts-toml.ts';
 import { k3sMirrors } from '#containerd/k3s.ts';
-import { parseHost, registryName } from '#containerd/reference.ts';
+import { registryName } from '#containerd/reference.ts';
 import { hasEndpoints } from '#containerd/wire.ts';
 import { type Files, syncDir } from '#host/files.ts';
 import { causeChain, isFault } from '#lib/fault.ts';
@@ -40,9 +40,6 @@ export interface MirrorStoreDeps {
   readonly place: () => RuntimePlace;
   readonly config: Pick<ConfigSwitch, 'read' | 'rehearse' | 'prepare' | 'commit' | 'recover'>;
 }
-
-const hostsFileName = 'hosts.toml';
-const ourCa = /^beosd-ca-[0-9a-f]{12}\.pem$/;
 
 /**
  * Registry mirrors: one folder of certs.d a registry (containerd docs/hosts.md).
@@ -88,6 +85,12 @@ export class MirrorStore {
     return file && { registry, file, source: 'registries.yaml' };
   }
 
+  /** What the runtime goes by. Without k3s its registries.yaml is only shown: nothing of it is kept, or trusted for it. */
+  async inForce(registry: string): Promise<Mirror | undefined> {
+    const mirror = await this.get(registry);
+    return mirror?.source === 'registries.yaml' ? undefined : mirror;
+  }
+
   /**
    * Replaces the endpoints of a registry. Settings of endpoints that stay are kept. What `check` throws of the mirror as
    * it is at the moment of the change refuses it.
@@ -98,7 +101,8 @@ export class MirrorStore {
     check: (before: Mirror | undefined) => void = () => undefined,
   ): Promise<Mirror> {
     return await this.#lock.run(async () => {
-      const before = await this.#changeable(registry);
+      await this.#changeable(registry);
+      const before = await this.inForce(registry);
       check(before);
       const pending = await this.#deps.config.prepare();
       const ca = change.ca === undefined || change.ca === '' ? change.ca : caFileName(change.ca);
@@ -369,19 +373,6 @@ function managedByK3s(registry: string): Error {
   return fault('mirror_managed', `The mirrors of ${registry} stand in k3s' registries.yaml.`);
 }
 
-/** The names that containerd gives a registry's folder, the one it prefers first: `host_5000_` before `host:5000`. */
-function folderNames(registry: string): [string, ...string[]] {
-  const port = parseHost(registry)?.port;
-  if (port === undefined) return [registry];
-  return [`${registry.slice(0, registry.lastIndexOf(':'))}_${port}_`, registry];
-}
-
-/** undefined: containerd looks into this folder for no registry, whatever its name reminds of (`GHCR.io`). */
-function registryOfFolder(folder: string): string | undefined {
-  const registry = registryName(folder.replace(/^(.+)_(\d{1,5})_$/, '$1:$2'));
-  return registry !== undefined && folderNames(registry).includes(folder) ? registry : undefined;
-}
-
 /** The root below which the mirror's folder stands. */
 function rootOf({ folder }: Mirror): string | undefined {
   return folder?.slice(0, folder.lastIndexOf('/'));
@@ -393,8 +384,4 @@ function rootOf({ folder }: Mirror): string | undefined {
  */
 function withoutMirrors({ server }: HostsFile): HostsFile | undefined {
   return Object.keys(server).some((key) => key !== 'server') ? { server, endpoints: [] } : undefined;
-}
-
-function caFileName(pem: string): string {
-  return `beosd-ca-${createHash('sha256').update(pem).digest('hex').slice(0, 12)}.pem`;
 }
