@@ -1,22 +1,28 @@
 import { spawnSync } from 'node:child_process';
 import { globSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { join, resolve } from 'node:path';
 import { run } from 'node:test';
+import type { TestEvent } from 'node:test/reporters';
 import { parseArgs } from 'node:util';
 import { checks } from './checks.ts';
 import { runSoak } from './soak.ts';
+import { Tally } from './tally.ts';
 
 const root = join(import.meta.dirname, '..');
 process.chdir(root);
-const { values, positionals } = parseArgs({
-  options: { fast: { type: 'boolean' }, soak: { type: 'string' } },
-  allowPositionals: true,
-});
+const usage = 'usage: ./test [--fast] [--soak NAME] [FILE...]';
+const { values, positionals } = asked();
 
-interface Tally {
-  passed: number;
-  failed: number;
-  readonly skipped: string[];
+function asked() {
+  try {
+    return parseArgs({
+      options: { fast: { type: 'boolean' }, soak: { type: 'string' } },
+      allowPositionals: true,
+    });
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${usage}\n`);
+    process.exit(2);
+  }
 }
 
 /** Files of each tier, in the order in which they run; the later ones need the machine to themselves. */
@@ -43,32 +49,13 @@ function tiers(): { readonly name: string; readonly files: string[]; readonly co
 
 async function runTier(files: string[], concurrency: number, tally: Tally): Promise<void> {
   if (files.length === 0) return;
-  const stream = run({ files: files.map((file) => join(root, file)), concurrency, timeout: 30 * 60_000 });
-  for await (const { type, data } of stream) {
-    if (type !== 'test:pass' && type !== 'test:fail') continue;
-    if (data.details.type === 'suite') continue;
-    const where = `${relative(root, data.file ?? '')}: ${data.name}`;
-    if (data.skip !== undefined && data.skip !== false) {
-      tally.skipped.push(`${where} (${data.skip === true ? 'no reason given' : data.skip})`);
-    } else if (type === 'test:pass') {
-      tally.passed++;
-    } else {
-      tally.failed++;
-      process.stdout.write(`\nFAILED ${where}\n${describe(data.details.error)}\n`);
-    }
-  }
-}
-
-function describe(error: Error | undefined): string {
-  const cause = error?.cause;
-  return cause instanceof Error
-    ? (cause.stack ?? cause.message)
-    : String(cause ?? error?.message ?? 'no reason given');
+  const stream = run({ files: files.map((file) => resolve(root, file)), concurrency, timeout: 30 * 60_000 });
+  for await (const event of stream as AsyncIterable<TestEvent>) tally.hear(event);
 }
 
 async function main(): Promise<number> {
   if (values.soak !== undefined) return await runSoak(root, values.soak);
-  const tally: Tally = { passed: 0, failed: 0, skipped: [] };
+  const tally = new Tally(root, (text) => process.stdout.write(text));
   if (positionals.length === 0) {
     for (const check of checks) {
       const started = Date.now();
@@ -76,8 +63,7 @@ async function main(): Promise<number> {
       if (result.status === 0) {
         tally.passed++;
       } else {
-        tally.failed++;
-        process.stdout.write(`\nFAILED check: ${check.name}\n${result.stdout}${result.stderr}\n`);
+        tally.fail(`check: ${check.name}`, `${result.stdout}${result.stderr}`);
       }
       process.stdout.write(
         `check ${check.name}: ${result.status === 0 ? 'ok' : 'FAILED'} (${Date.now() - started} ms)\n`,
