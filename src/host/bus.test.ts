@@ -115,6 +115,20 @@ test('signals come from the owner of the service alone, and again after the bus 
   await port.close();
 });
 
+test('who only asks whether the bus is there hears that it never was, that it came, and that it went', async () => {
+  await using bus = await privateBus();
+  await bus.kill();
+  const port = new MessageBusPort(bus.address, systemClock);
+  const states = queue<boolean>();
+  port.onAvailability((available) => states.push(available));
+  assert.equal(await states.next(), false);
+  await bus.restart();
+  assert.equal(await states.next(), true);
+  await bus.kill();
+  assert.equal(await states.next(), false);
+  await port.close();
+});
+
 test('the address of the environment goes before the usual one', () => {
   assert.equal(systemBusAddress({}), 'unix:path=/run/dbus/system_bus_socket');
   assert.equal(systemBusAddress({ DBUS_SYSTEM_BUS_ADDRESS: 'unix:path=/x' }), 'unix:path=/x');

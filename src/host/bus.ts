@@ -54,7 +54,10 @@ export interface Bus {
   ): Promise<unknown>;
   /** Stays in force when the bus or the service goes away and comes back. */
   onSignal(match: SignalMatch, listener: (args: readonly unknown[], path: string) => void): BusSubscription;
-  /** Told whenever the connection comes or goes; and at once, when it is already known. */
+  /**
+   * Told whenever the connection comes or goes; and at once, when it is already known. Makes the connection: who wants to
+   * know hears of a bus that was never there, and of one that nobody calls.
+   */
   onAvailability(listener: (available: boolean, reason: string | undefined) => void): BusSubscription;
 }
 
@@ -85,8 +88,8 @@ const retryLastMs = 30_000;
 /**
  * One connection to a message bus, made when first needed.
  *
- * INVARIANTS: nothing in flight is ever repeated (a call may not be idempotent); while somebody subscribes, a lost
- * connection is tried again with growing pauses; a signal reaches a listener only from the present owner of its service.
+ * INVARIANTS: nothing in flight is ever repeated (a call may not be idempotent); while somebody subscribes or asks for the
+ * availability, a lost connection is tried again with growing pauses; a signal reaches a listener only from the present owner of its service.
  */
 export class MessageBusPort implements Bus {
   readonly #address: string;
@@ -146,6 +149,7 @@ export class MessageBusPort implements Bus {
   onAvailability(listener: (available: boolean, reason: string | undefined) => void): BusSubscription {
     this.#availability.add(listener);
     if (this.#last) listener(this.#last.available, this.#last.reason);
+    this.#connection().catch(() => this.#retryLater());
     return { close: () => this.#availability.delete(listener) };
   }
 
@@ -188,7 +192,11 @@ export class MessageBusPort implements Bus {
     if (this.#closed.signal.aborted) return;
     this.#connecting = undefined;
     this.#tell(false, reason);
-    if (this.#subscriptions.size > 0) this.#retryLater();
+    if (this.#isAwaited()) this.#retryLater();
+  }
+
+  #isAwaited(): boolean {
+    return this.#subscriptions.size > 0 || this.#availability.size > 0;
   }
 
   #retryLater(): void {
@@ -204,7 +212,7 @@ export class MessageBusPort implements Bus {
   async #reconnect(): Promise<void> {
     for (let pause = retryFirstMs; ; pause = Math.min(pause * 2, retryLastMs)) {
       await this.#clock.sleep(pause, this.#closed.signal);
-      if (this.#subscriptions.size === 0) return;
+      if (!this.#isAwaited()) return;
       const connection = await this.#connection().catch(() => undefined);
       if (connection) return;
     }

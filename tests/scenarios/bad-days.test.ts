@@ -20,6 +20,7 @@ import { test } from 'node:test';
 import type { Status } from '#api/status.ts';
 import { ask, askAsRoot, bundle, type DaemonProcess, startDaemonProcess } from '../support/daemon-process.ts';
 import { InstallNode } from '../support/install-node.ts';
+import { privateBus } from '../support/private-bus.ts';
 
 const asRoot = process.getuid?.() === 0 ? false : 'needs root to mount';
 
@@ -214,14 +215,19 @@ test('a read-only data dir: it starts, serves, says so, and recovers', { skip: a
   await untilCondition(daemon, 'store_unavailable', false);
 });
 
-test('no D-Bus: it starts, serves, says so, and notices when the bus comes', async () => {
-  const dir = mkdtempSync(join(tmpdir(), 'beosd-bus-'));
-  const env = { DBUS_SYSTEM_BUS_ADDRESS: `unix:path=${join(dir, 'bus')}` };
-  await using daemon = await startDaemonProcess({ env });
+test('no D-Bus: it starts, serves, says so, and notices when the bus comes and goes', async () => {
+  await using bus = await privateBus();
+  await bus.kill();
+  await using daemon = await startDaemonProcess({ env: { DBUS_SYSTEM_BUS_ADDRESS: bus.address } });
+  await untilCondition(daemon, 'bus_unavailable', true);
   const conditions = await askAsRoot(daemon, 'GET', '/system/conditions');
-  assert.equal(conditions.status, 200);
+  assert.match(conditions.text, /no message bus at/);
   const reboot = await askAsRoot(daemon, 'POST', '/command/reboot?dryRun=true');
   assert.equal(reboot.status, 200, reboot.text);
+  await bus.restart();
+  await untilCondition(daemon, 'bus_unavailable', false, 40_000);
+  await bus.kill();
+  await untilCondition(daemon, 'bus_unavailable', true);
 });
 
 test('two daemons on one data dir: the second one says so and goes', async () => {
