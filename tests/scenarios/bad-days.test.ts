@@ -59,6 +59,12 @@ function tmpfs(size: string): { path: string; [Symbol.dispose](): void } {
   };
 }
 
+/** The recorded installer, and what it has noted. */
+function installer() {
+  const node = new InstallNode();
+  return { program: node.program, left: (name: string) => node.left(name) };
+}
+
 const hosts = (n: number) => ({ items: [{ ip: '10.1.2.3', host: `host-${n}.example` }] });
 
 test('full disk: it serves on, says so, refuses to begin what it could not remember, and recovers', {
@@ -67,7 +73,8 @@ test('full disk: it serves on, says so, refuses to begin what it could not remem
   using disk = tmpfs('4m');
   const dataDir = join(disk.path, 'data');
   mkdirSync(dataDir);
-  await using daemon = await startDaemonProcess({ dataDir });
+  const { program, left } = installer();
+  await using daemon = await startDaemonProcess({ dataDir, env: { BEOS_CLI: program } });
   const filler = join(disk.path, 'filler');
   try {
     writeFileSync(filler, Buffer.alloc(64 * 1024 * 1024));
@@ -81,8 +88,9 @@ test('full disk: it serves on, says so, refuses to begin what it could not remem
   assert.match(conditions.text, /store_unavailable.*remedy/s);
   const ready = await ask(daemon.port, { path: '/readyz' });
   assert.equal(ready.status, 503);
-  const install = await askAsRoot(daemon, 'POST', '/command/uninstall');
-  assert.ok([403, 503].includes(install.status), install.text);
+  const install = await askAsRoot(daemon, 'POST', '/command/install', { username: 'alice', password: 'x' });
+  assert.deepEqual([install.status, install.json.error?.['code']], [503, 'store_unavailable'], install.text);
+  assert.deepEqual(left('starts'), []);
   rmSync(filler);
   await untilCondition(daemon, 'store_unavailable', false);
   assert.equal((await ask(daemon.port, { path: '/readyz' })).status, 200);

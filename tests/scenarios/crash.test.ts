@@ -31,6 +31,7 @@ test('kill -9 at 20 random moments of an install: never killed, never started tw
     assert.equal(starts, 1, where);
     assert.equal(job.state, mode === 'success' ? 'succeeded' : 'failed', `${where}: ${JSON.stringify(job)}`);
     if (mode === 'success') assert.equal(job.percent, 100, where);
+    else assert.match(job.error?.message ?? '', /ended with code 1\b/, `${where}: its own end, not a signal`);
     assert.equal(status.owned, true, where);
   }
 });

@@ -1,6 +1,6 @@
 /**
  * Edits a hosts file without end, to be killed at any moment: `hosts-editor.ts FILE LOCK SEED`. Prints a line when it
- * has started an edit and one when it has done it, so that the killer can count.
+ * starts an edit, with what the file shall hold then, so that the killer can count and knows the old file and the new one.
  */
 import { writeSync } from 'node:fs';
 import { systemClock } from '#host/clock.ts';
@@ -33,7 +33,7 @@ for (;;) {
     const entry = { ip: `10.7.${random(4)}.${random(250)}`, host: `host-${random(30)}.lan` };
     items.set(`${entry.ip} ${entry.host}`, entry);
   }
-  writeSync(1, '+\n');
-  await hosts.replace([...items.values()], true);
-  writeSync(1, '.\n');
+  const entries = [...items.values()];
+  writeSync(1, `${entries.map(({ ip, host }) => `${ip}\t${host}`).join(' ')}\n`);
+  await hosts.replace(entries, true);
 }
