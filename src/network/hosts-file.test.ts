@@ -195,7 +195,7 @@ test('edits at the same time wait for each other and none is lost', async () => 
 const edits = process.env['BEOSD_SOAK'] === '1' ? 5000 : 1000;
 
 test(`${edits} random edits with kill -9 in between: always the old file or the new one, byte for byte, mode and owner kept`, {
-  timeout: 240_000,
+  timeout: 600_000,
 }, async (t) => {
   const { folder, path } = setup();
   chmodSync(path, 0o640);

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -50,10 +52,19 @@ describe(`bodies made from the schemas, valid and broken (seed ${seed})`, () => 
     operationNames.map((name) => [name, specOf(name).statuses?.includes(503) ?? false]),
   ) as Record<(typeof operationNames)[number], boolean>;
 
+  /** What a request can change in a sandbox: its files but for the database, and the jobs. */
+  const fingerprint = async () => {
+    const { json } = await ask(socket, { path: '/jobs?limit=1' });
+    const [newest] = json.data as { id: string }[];
+    return { job: newest?.id, files: filesOf(daemon.dataDir) };
+  };
+
   for (const operation of operationNames) {
     if (passedOver.has(operation)) continue;
     test(operation, async () => {
       const { method, path, params, body } = specOf(operation);
+      const look = async () => (method === 'GET' ? undefined : await fingerprint());
+      let known = await look();
       const bodies = fc.oneof(fitting(body ?? {}), broken(body ?? {}));
       const samples = fc.sample(fc.tuple(fitting(params ?? {}), bodies), { numRuns: perRoute, seed });
       for (const [index, [given, value]] of samples.entries()) {
@@ -62,7 +73,11 @@ describe(`bodies made from the schemas, valid and broken (seed ${seed})`, () => 
           index % 2 === 0 ? socket : daemon.port,
           requestOf(method, pathOf(path, given), value),
         );
-        check(reply, operation, `${pathOf(path, given)} ${JSON.stringify(value)}`);
+        const what = `${pathOf(path, given)} ${JSON.stringify(value)}`;
+        check(reply, operation, what);
+        const now = await look();
+        if (reply.status >= 300) assert.deepEqual(now, known, `refused, but not without effect: ${what}`);
+        known = now;
       }
     });
   }
@@ -132,6 +147,15 @@ describe(`bodies made from the schemas, valid and broken (seed ${seed})`, () => 
     assert.deepEqual(await state(), earlier);
   });
 });
+
+/** Every file with what is in it; who was refused is written to the database. */
+function filesOf(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true, recursive: true })
+    .filter((entry) => entry.isFile() && !entry.name.startsWith('beosd.db'))
+    .map((entry) => join(entry.parentPath, entry.name))
+    .map((path) => `${path} ${createHash('sha256').update(readFileSync(path)).digest('hex')}`)
+    .sort();
+}
 
 function requestOf(method: string, path: string, value: unknown): Ask {
   const body = method === 'GET' ? undefined : JSON.stringify(value);
