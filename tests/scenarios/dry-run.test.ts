@@ -36,16 +36,39 @@ const paths: Record<string, string> = {
   'containerd.deleteImage': '/containerd/images/nginx:1',
 };
 
+const planned = operationNames.filter((name) => specOf(name).dryRun === true);
+
+function requestOf(name: (typeof planned)[number], { dataDir }: { readonly dataDir: string }) {
+  const { method, path } = specOf(name);
+  const target = (paths[name] ?? path).replace(':id', 'nothing');
+  const absolute = /Incluster$/.test(name) ? 'stick' : join(dataDir, 'share', 'stick');
+  return {
+    method,
+    target,
+    body: bodies[name] ?? (onSomethingNamed.has(name) ? { path: absolute } : undefined),
+  };
+}
+
+test('what a sandbox refuses it also refuses in a dry run', async () => {
+  await using daemon = await startDaemonProcess();
+  const refused: string[] = [];
+  for (const name of planned) {
+    const { method, target, body } = requestOf(name, daemon);
+    const plan = (await askAsRoot(daemon, method, `${target}?dryRun=true`, body)).json.data;
+    const act = await askAsRoot(daemon, method, target, body);
+    if (act.json.error?.['code'] !== 'sandbox') continue;
+    refused.push(name);
+    assert.equal((plan as DryRun | undefined)?.allowed, false, `${name}: ${JSON.stringify(plan)}`);
+  }
+  assert.ok(refused.includes('command.mountNfs') && refused.includes('command.reboot'), refused.join());
+});
+
 test('a dry run prints steps and verdicts for every operation that has one, and changes nothing', async () => {
   const node = new InstallNode();
   await using daemon = await node.start();
   const before = (await askAsRoot(daemon, 'GET', '/jobs')).json.data;
-  for (const name of operationNames) {
-    const { method, path, dryRun } = specOf(name);
-    if (dryRun !== true) continue;
-    const target = (paths[name] ?? path).replace(':id', 'nothing');
-    const absolute = /Incluster$/.test(name) ? 'stick' : join(daemon.dataDir, 'share', 'stick');
-    const body = bodies[name] ?? (onSomethingNamed.has(name) ? { path: absolute } : undefined);
+  for (const name of planned) {
+    const { method, target, body } = requestOf(name, daemon);
     const reply = await askAsRoot(daemon, method, `${target}?dryRun=true`, body);
     if (onSomethingNamed.has(name) && reply.status === 404) continue;
     assert.equal(reply.status, 200, `${name}: ${reply.text}`);
