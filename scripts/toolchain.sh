@@ -21,34 +21,58 @@ pinned_node() {
   esac
 }
 
+# Two starts at once take turns at installing and bundling: each would remove what the other has just put there. The lock
+# is open file 9, and goes with the process; flock is part of every Debian.
+take_turns() {
+  mkdir -p "$1/dist"
+  exec 9>"$1/dist/.lock"
+  ! command -v flock >/dev/null 2>&1 || flock 9 || true
+}
+
 # need_packages DIR runtime|all: npm ci, unless the lock file has not changed since the last one. An installation without a
 # lock file brought its Node along.
 need_packages() {
   pinned_node "$1"
-  if [ -x "$node" ]; then
-    [ -e "$1/package-lock.json" ] || return 0
-    lock=$(cksum <"$1/package-lock.json")
-    for stamp in "$2" all; do
-      [ "$(cat "$1/node_modules/.beosd-$stamp" 2>/dev/null)" = "$lock" ] && return
-    done
-  fi
+  ! has_packages "$1" "$2" || return 0
   need_npm
-  lock=$(cksum <"$1/package-lock.json")
-  echo "beosd: installing the pinned packages" >&2
-  omit=
-  [ "$2" = all ] || omit=--omit=dev
-  (cd "$1" && npm ci $omit --no-audit --no-fund --ignore-scripts --loglevel=error >&2)
-  printf '%s' "$lock" >"$1/node_modules/.beosd-$2"
+  take_turns "$1"
+  if ! has_packages "$1" "$2"; then
+    echo "beosd: installing the pinned packages" >&2
+    omit=
+    [ "$2" = all ] || omit=--omit=dev
+    (cd "$1" && npm ci $omit --no-audit --no-fund --ignore-scripts --loglevel=error >&2 9>&-)
+    # npm passes over an optional package that it could not fetch, and says nothing.
+    [ -x "$node" ] || { echo "beosd: npm has not brought $node; start again, or see npm's log" >&2; exit 1; }
+    cksum <"$1/package-lock.json" >"$1/node_modules/.beosd-$2"
+  fi
+  exec 9>&-
+}
+
+has_packages() {
+  [ -x "$node" ] || return 1
+  [ -e "$1/package-lock.json" ] || return 0
+  for stamp in "$2" all; do
+    [ "$(cat "$1/node_modules/.beosd-$stamp" 2>/dev/null)" != "$(cksum <"$1/package-lock.json")" ] || return 0
+  done
+  return 1
 }
 
 # need_bundle DIR: dist/ from the sources, cached by their content. An installation without sources brought its bundle along.
 need_bundle() {
   [ -d "$1/src" ] || return 0
   want=$(cd "$1" && find bin src scripts/bundle.ts package-lock.json -type f ! -name '*.test.ts' -print0 | LC_ALL=C sort -z | xargs -0 cat | cksum)
-  [ "$(cat "$1/dist/.content" 2>/dev/null)" = "$want" ] && return
-  rm -rf "$1/dist/.cache"
-  "$node" "$1/scripts/bundle.ts" >&2
-  printf '%s' "$want" >"$1/dist/.content"
+  ! has_bundle "$1" || return 0
+  take_turns "$1"
+  if ! has_bundle "$1"; then
+    rm -rf "$1/dist/.cache"
+    "$node" "$1/scripts/bundle.ts" >&2 9>&-
+    printf '%s' "$want" >"$1/dist/.content"
+  fi
+  exec 9>&-
+}
+
+has_bundle() {
+  [ "$(cat "$1/dist/.content" 2>/dev/null)" = "$want" ]
 }
 
 # need_system_packages DIR: Debian packages of the tests, when root; without root their tests skip aloud.
