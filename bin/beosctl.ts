@@ -5,8 +5,8 @@ import manifest from '../package.json' with { type: 'json' };
 
 const interrupted = new AbortController();
 process.once('SIGINT', () => interrupted.abort(new Error('Ctrl-C')));
-// A reader that goes away (`beosctl events | head`) ends us, quietly.
-process.stdout.on('error', () => interrupted.abort(new Error('nobody reads')));
+// A reader that goes away (`beosctl events | head`) ends us, as quietly as SIGPIPE ends other programs.
+process.stdout.on('error', () => process.exit(128 + 13));
 runBeosctl(process.argv.slice(2), systemTerminal(interrupted.signal), manifest.version).then(
   (code) => {
     process.exitCode = code;

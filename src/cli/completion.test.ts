@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { operationNames, specOf } from '#api/operations.ts';
 import { fullCommands } from '#cli/commands.ts';
@@ -27,6 +30,40 @@ test('bash completes commands, their operations and their flags', async () => {
   assert.ok(offered(bash, 'command', '').includes('install'));
   assert.deepEqual(offered(bash, 'install', '--user'), ['--username']);
   assert.deepEqual(offered(bash, 'jobs', 'get', '--fo'), ['--follow']);
+});
+
+const without = (shell: string) =>
+  spawnSync(shell, ['--version']).status === 0 ? false : `${shell} is not installed`;
+
+test('zsh offers them at the first Tab, when the function has only just been loaded', {
+  skip: without('zsh'),
+}, async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'beosctl-zsh-'));
+  writeFileSync(join(folder, '_beosctl'), await script('zsh'));
+  const first = (...typed: string[]) => {
+    const words = ['beosctl', ...typed].map((word) => `'${word}'`).join(' ');
+    const run = `fpath=(${folder}); autoload -U _beosctl; compadd() { print -l -- "$@" }
+words=(${words}); CURRENT=${typed.length + 1}; _beosctl`;
+    const { stdout, stderr } = spawnSync('zsh', ['-f', '-c', run], { encoding: 'utf8' });
+    assert.equal(stderr, '');
+    return stdout.trim().split('\n');
+  };
+  assert.ok(first('change').includes('change-host'));
+  assert.ok(first('jobs', 'get', '--fo').includes('--follow'));
+});
+
+test('fish offers them with what they do', { skip: without('fish') }, async () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'beosctl-fish-')), 'beosctl.fish');
+  writeFileSync(file, await script('fish'));
+  const first = (typed: string) => {
+    const run = ['--no-config', '-c', `source ${file}; complete -C 'beosctl ${typed}'`];
+    const { stdout, stderr } = spawnSync('fish', run, { encoding: 'utf8' });
+    assert.equal(stderr, '');
+    return stdout.trim().split('\n');
+  };
+  assert.match(first('change').join(), /^change-host\tBind the name/);
+  assert.match(first('jobs g').join(), /^get\tOne job$/);
+  assert.match(first('containerd set-mirror --en').join(), /^--endpoint\t/);
 });
 
 test('every operation is in the scripts of all shells', async () => {

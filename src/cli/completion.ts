@@ -76,7 +76,8 @@ _beosctl() {
   offered=(\${=$(_beosctl_words "$at")})
   compadd -- $offered || _files
 }
-compdef _beosctl beosctl
+# Loaded by compinit, this file is the function's first call; sourced, it only says who completes.
+if [[ \${funcstack[1]:-} == _beosctl ]]; then _beosctl "$@"; else compdef _beosctl beosctl; fi
 `;
 }
 
@@ -92,7 +93,8 @@ function fish(places: readonly Place[]): string {
 function __beosctl_at
   set -l typed (commandline -opc)[2..-1]
   set -l plain (string match -v -- '-*' $typed)
-  test "$plain[1..(count $argv)]" = "$argv"
+  set -l depth (count $argv)
+  test "$plain[1..$depth]" = "$argv"
 end
 ${lines.join('\n')}
 `;

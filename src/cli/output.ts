@@ -28,6 +28,7 @@ function listText(list: readonly unknown[], width: number): string {
 }
 
 function linesText(object: Row): string {
+  if (Object.keys(object).length === 0) return 'none\n';
   const width = Math.max(0, ...Object.keys(object).map((key) => key.length));
   return Object.entries(object)
     .map(([key, value]) => `${key.padEnd(width)}  ${cellText(value)}\n`)

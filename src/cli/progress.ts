@@ -9,18 +9,18 @@ const barWidth = 24;
  * ten percent, so that a log stays short.
  */
 export class JobProgress {
-  readonly #terminal: Pick<Terminal, 'err' | 'errIsTty' | 'columns'>;
+  readonly #terminal: Pick<Terminal, 'err' | 'redraw' | 'errIsTty' | 'columns'>;
   #last = '';
   #drawn = false;
 
-  constructor(terminal: Pick<Terminal, 'err' | 'errIsTty' | 'columns'>) {
+  constructor(terminal: Pick<Terminal, 'err' | 'redraw' | 'errIsTty' | 'columns'>) {
     this.#terminal = terminal;
   }
 
   show(job: Job): void {
     if (this.#terminal.errIsTty) {
       const line = `${bar(job.percent)} ${headline(job)}`.slice(0, this.#terminal.columns - 1);
-      this.#terminal.err(`\r\u001b[2K${line}`);
+      this.#terminal.redraw(line);
       this.#drawn = true;
       return;
     }
@@ -33,8 +33,7 @@ export class JobProgress {
   /** The connection was lost and is sought again. */
   interrupted(reason: string, retryMs: number): void {
     const text = `${reason}; trying again in ${(retryMs / 1000).toFixed(1)} s`;
-    if (this.#terminal.errIsTty)
-      this.#terminal.err(`\r\u001b[2K${text.slice(0, this.#terminal.columns - 1)}`);
+    if (this.#terminal.errIsTty) this.#terminal.redraw(text.slice(0, this.#terminal.columns - 1));
     else if (this.#last !== 'lost') this.#terminal.err(`${text}\n`);
     this.#last = 'lost';
     this.#drawn = this.#terminal.errIsTty;

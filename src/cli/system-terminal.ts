@@ -1,13 +1,14 @@
 import { homedir } from 'node:os';
 import type { Terminal } from '#cli/terminal.ts';
-import { UsageError } from '#cli/terminal.ts';
+import { UsageError, visible } from '#cli/terminal.ts';
 
 /** The terminal of this process. */
 export function systemTerminal(signal: AbortSignal): Terminal {
   const { stdin, stdout, stderr } = process;
   return {
-    out: (text) => void stdout.write(text),
-    err: (text) => void stderr.write(text),
+    out: (text) => void stdout.write(stdout.isTTY ? visible(text) : text),
+    err: (text) => void stderr.write(stderr.isTTY ? visible(text) : text),
+    redraw: (line) => void stderr.write(`\r\u001b[2K${visible(line.replaceAll('\n', ' '))}`),
     outIsTty: stdout.isTTY === true,
     errIsTty: stderr.isTTY === true,
     inIsTty: stdin.isTTY === true,

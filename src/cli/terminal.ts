@@ -2,6 +2,8 @@
 export interface Terminal {
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
+  /** Draws the line on which the cursor of standard error stands anew. */
+  readonly redraw: (line: string) => void;
   readonly outIsTty: boolean;
   readonly errIsTty: boolean;
   readonly inIsTty: boolean;
@@ -15,6 +17,17 @@ export interface Terminal {
   readonly readStdin: () => Promise<string>;
   /** A line from the terminal, without echo. */
   readonly readSecret: (prompt: string) => Promise<string>;
+}
+
+/**
+ * Text as a screen shall show it: names of shares and sticks, and lines of logs, come from others, and a terminal obeys what
+ * stands in them (ECMA-48 control characters, C1 included). Line ends and tabs stay.
+ */
+export function visible(text: string): string {
+  return text.replace(/[^\P{Cc}\n\t]/gu, (control) => {
+    const code = control.charCodeAt(0).toString(16).padStart(2, '0');
+    return `\\x${code}`;
+  });
 }
 
 /** The command line is wrong: exit code 2. */

@@ -23,6 +23,9 @@ export class FakeTerminal implements Terminal {
   readonly err = (text: string) => {
     this.stderr += text;
   };
+  readonly redraw = (line: string) => {
+    this.stderr += `\r\u001b[2K${line}`;
+  };
   readonly readStdin = () => Promise.resolve(this.input);
   readonly readSecret = (prompt: string) => {
     this.prompts.push(prompt);
