@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { Files } from '#host/files.ts';
+import { SystemFolders } from '#host/folders.ts';
 
 const folder = () => mkdtempSync(join(tmpdir(), 'beosd-files-'));
 
@@ -50,6 +51,33 @@ test('the root prefixes built-in paths only when they are asked for as such', ()
   const files = new Files('/sandbox');
   assert.equal(files.systemPath('/etc/hosts'), '/sandbox/etc/hosts');
   assert.equal(new Files().systemPath('/etc/hosts'), '/etc/hosts');
+});
+
+test('new folders have the mode that was asked for under any umask; those that were there keep theirs', () => {
+  const root = mkdtempSync(join(tmpdir(), 'beosd-files-'));
+  mkdirSync(join(root, 'theirs'), { mode: 0o750 });
+  const before = process.umask(0o077); // as the unit has it
+  try {
+    new Files().makeDir(join(root, 'theirs', 'a', 'b'));
+    new SystemFolders().ensure(join(root, 'theirs', 'share', 'deep'));
+    new SystemFolders().make(join(root, 'theirs', 'share', 'STICK'));
+    new Files().makeDir(join(root, 'closed'), 0o700);
+  } finally {
+    process.umask(before);
+  }
+  const modes = [
+    'theirs',
+    'theirs/a',
+    'theirs/a/b',
+    'theirs/share',
+    'theirs/share/deep',
+    'theirs/share/STICK',
+    'closed',
+  ];
+  assert.deepEqual(
+    modes.map((name) => (statSync(join(root, name)).mode & 0o777).toString(8)),
+    ['750', '755', '755', '755', '755', '755', '700'],
+  );
 });
 
 test('sweepTemps removes only what a crashed replace left', () => {

@@ -21,7 +21,7 @@ import {
   watch,
   writeSync,
 } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { errnoOf } from '#lib/fault.ts';
 
 /** What a replacement keeps or gets. */
@@ -118,8 +118,9 @@ export class Files {
     }
   }
 
+  /** Makes a folder with its parents; those that are new have this mode, whatever the umask. */
   makeDir(path: string, mode = 0o755): void {
-    mkdirSync(path, { recursive: true, mode });
+    makeFolders(path, mode);
   }
 
   /** Removes an empty folder that is there; never recursive. False when it was not there or not empty. */
@@ -267,6 +268,17 @@ function isReadOnly(path: string): boolean {
 
 function holds(path: string, expected: Uint8Array): boolean {
   return (existsSync(path) ? readFileSync(path) : Buffer.alloc(0)).equals(expected);
+}
+
+/**
+ * Makes a folder with its parents. The mode of new ones is set and not left to the umask: the unit's is 0077, and what
+ * pods and users are to reach would be root's alone.
+ */
+export function makeFolders(path: string, mode: number): void {
+  const first = mkdirSync(path, { recursive: true, mode });
+  if (first === undefined) return;
+  const shortest = resolve(first).length;
+  for (let made = resolve(path); made.length >= shortest; made = dirname(made)) chmodSync(made, mode);
 }
 
 /** Makes a rename or a removal in the folder durable. */

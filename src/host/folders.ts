@@ -1,6 +1,6 @@
-import { lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync } from 'node:fs';
+import { chmodSync, lstatSync, mkdirSync, readdirSync, renameSync, rmdirSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { syncDir } from '#host/files.ts';
+import { makeFolders, syncDir } from '#host/files.ts';
 import { errnoOf } from '#lib/fault.ts';
 
 /** What stands at a path, without following a link. */
@@ -48,6 +48,7 @@ export class SystemFolders implements Folders {
 
   make(path: string): string {
     mkdirSync(path, { mode: 0o755 });
+    chmodSync(path, 0o755); // whatever the umask
     syncDir(dirname(path));
     const seen = this.look(path);
     if (seen?.kind !== 'folder') throw new Error(`${path} was replaced while it was made`);
@@ -81,6 +82,6 @@ export class SystemFolders implements Folders {
   }
 
   ensure(path: string): void {
-    mkdirSync(path, { recursive: true, mode: 0o755 });
+    makeFolders(path, 0o755);
   }
 }
