@@ -5,7 +5,8 @@ import { type Load, load, mixed, startBare } from './measure.ts';
 
 /**
  * `npm run bench`: start, memory, idle cost, throughput and latency of the bundle beside a bare node:http server, in
- * one run on one machine. Figures go to docs/performance.md by hand; ratios are what travels between machines.
+ * one run on one machine; exit code 1 when a target was missed. Figures go to docs/performance.md by hand; ratios are what
+ * travels between machines.
  */
 const { values } = parseArgs({
   options: { idle: { type: 'string', default: '60' }, load: { type: 'string', default: '8' } },
@@ -19,6 +20,7 @@ function print(
   unit: string,
   target?: { readonly text: string; readonly met: boolean },
 ): void {
+  if (target?.met === false) process.exitCode = 1;
   const verdict = target === undefined ? '' : `   target ${target.text}: ${target.met ? 'met' : 'MISSED'}`;
   process.stdout.write(
     `${name.padEnd(38)} ${value.toFixed(value < 100 ? 2 : 0).padStart(9)} ${unit}${verdict}\n`,
