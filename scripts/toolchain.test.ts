@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -82,4 +91,17 @@ test('an npm that left out the pinned Node is told so, and asked again by the ne
   assert.match(said, /npm has not brought .*bin\/node/);
   await install('runtime');
   assert.equal(starts(), 2);
+});
+
+test('beosctl runs through a link, from an installation that has the bundle alone', () => {
+  const place = mkdtempSync(join(tmpdir(), 'beosd installed-'));
+  const root = join(import.meta.dirname, '..');
+  for (const folder of ['scripts', 'dist']) mkdirSync(join(place, 'lib', folder), { recursive: true });
+  for (const file of ['scripts/beosctl', 'scripts/node', 'dist/beosctl.cjs'])
+    copyFileSync(join(root, file), join(place, 'lib', file));
+  symlinkSync(join(root, 'node_modules'), join(place, 'lib', 'node_modules'));
+  mkdirSync(join(place, 'usr'));
+  symlinkSync(join(place, 'lib/scripts/beosctl'), join(place, 'usr', 'beosctl'));
+  const { stdout, stderr } = spawnSync(join(place, 'usr', 'beosctl'), ['--version'], { encoding: 'utf8' });
+  assert.match(stdout, /^\d+\.\d+\.\d+\n$/, stderr);
 });
