@@ -52,7 +52,9 @@ async function serve(config: Parameters<typeof startDaemon>[0], env: NodeJS.Proc
     daemon = await startDaemon(config, { clock: systemClock, exec, files: new Files(config.root), log, env });
   } catch (error) {
     const taken = errnoOf(error) === 'EADDRINUSE';
-    process.stderr.write(`beosd: ${taken ? `port ${config.port} is taken` : causeChain(error)}\n`);
+    process.stderr.write(
+      `beosd: ${taken ? `port ${config.port} is taken; name another with --port or BEOSD_PORT` : causeChain(error)}\n`,
+    );
     return taken ? exitCodes.portTaken : exitCodes.failed;
   }
   process.stdout.write(`beosd listening on http://${shownHost(config.listen)}:${daemon.port}\n`);
