@@ -52,6 +52,8 @@ export function nodeUrl(text: string): string {
   const withScheme = /^https?:\/\//.test(text) ? text : `http://${text}`;
   if (!URL.canParse(withScheme)) throw new UsageError(`--node ${text} is no address of a node`);
   const url = new URL(withScheme);
-  if (url.port === '' && !/:\d+$/.test(text) && url.protocol === 'http:') url.port = defaultPort;
+  // URL drops the usual port of a scheme: `http://node:80/` names one nevertheless.
+  const namesPort = /:\d+$/.test(withScheme.split('/')[2] ?? '');
+  if (!namesPort && url.protocol === 'http:') url.port = defaultPort;
   return url.origin;
 }
