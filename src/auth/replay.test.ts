@@ -232,14 +232,15 @@ test('a disk that is back in time knows what was used meanwhile, and no window b
   again.guard.spend(legacy(clock.now()), 'command.reboot', true);
 });
 
-test('without a disk only power and reading go on, still once each', (t) => {
+test('without a disk only power, the removal of images and reading go on, still once each', (t) => {
   const place = join(folder(), 'data');
   writeFileSync(place, 'a file where the folder should be');
   const { guard, store } = open(t, { dir: place });
   assert.equal(store.health.durable, false);
   const fresh = start + 21 * minute;
   assert.throws(() => guard.spend(legacy(fresh), 'command.install', true), { code: 'store_unavailable' });
-  for (const operation of ['command.reboot', 'command.shutdown', 'jobs.cancel', 'jobs.list'] as const) {
+  const power = ['command.reboot', 'command.shutdown', 'jobs.cancel'] as const;
+  for (const operation of [...power, 'containerd.deleteImage', 'containerd.prune', 'jobs.list'] as const) {
     const jws = legacy(fresh);
     guard.spend(jws, operation, true);
     assert.throws(() => guard.spend(jws, operation, true), { code: 'signature_reused' });

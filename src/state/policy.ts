@@ -19,7 +19,8 @@ export interface Rule {
   readonly noSession?: true;
   /**
    * Is done although the store can remember nothing of it: a full disk must not keep a machine from being restarted, nor that
-   * from being called back. So what the store says of it may be older than what was done, and the next start begins nothing of it.
+   * from being called back, nor images from making room. So what the store says of it may be older than what was done, and the
+   * next start begins nothing of it.
    */
   readonly withoutStore?: true;
 }
@@ -50,12 +51,12 @@ export const policy = {
   'command.umountUsb': { who: workloads, when: 'umountUsb', lane: 'storage' },
   'command.umountUsbIncluster': { who: workloads, when: 'umountUsb', lane: 'storage' },
   'command.uninstall': { who: owners, when: 'uninstall', lane: 'cluster' },
-  'containerd.deleteImage': { who: workloads, when: 'changeImages' },
+  'containerd.deleteImage': { who: workloads, when: 'changeImages', withoutStore: true },
   'containerd.deleteMirror': { who: workloads, when: 'changeImages' },
   'containerd.images': { who: workloads },
   'containerd.mirror': { who: workloads },
   'containerd.mirrors': { who: workloads },
-  'containerd.prune': { who: workloads, when: 'changeImages' },
+  'containerd.prune': { who: workloads, when: 'changeImages', withoutStore: true },
   'containerd.registries': { who: workloads },
   'containerd.setMirror': { who: workloads, when: 'changeImages' },
   'events.stream': { who: everyone },
