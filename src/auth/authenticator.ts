@@ -64,6 +64,9 @@ interface Standing {
  * audit, both confirmed by the disk, and while nobody owns the node anybody can make as many as he likes.
  */
 const strangersPerMinute = 60;
+
+/** Tokens that do not count, in a minute, from one place: each is a question to the API server, which has few places for ours. */
+const badTokensPerMinute = 20;
 /** Tries at the claim code in a minute: of everybody together, so that guessing takes years, and from one place. */
 const claimTries = { perMinute: 10, ofOnePlace: 4 } as const;
 
@@ -93,12 +96,14 @@ export class Authenticator {
   readonly #claimAttempts: RateLimit;
   readonly #claimPlaces: RateLimits;
   readonly #strangers: RateLimits;
+  readonly #tokens: RateLimits;
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options;
     this.#claimAttempts = new RateLimit(options.clock, claimTries.perMinute);
     this.#claimPlaces = new RateLimits(options.clock, claimTries.ofOnePlace);
     this.#strangers = new RateLimits(options.clock, strangersPerMinute);
+    this.#tokens = new RateLimits(options.clock, badTokensPerMinute);
   }
 
   /**
@@ -219,8 +224,14 @@ export class Authenticator {
   }
 
   async #byToken(token: string, address: string, signal: AbortSignal): Promise<Caller> {
-    const workload = await this.#options.workloads.byToken(token, signal);
+    const place = placeOf(address);
+    this.#tokens.take(place, 'tokens that do not count, from this address');
+    const workload = await this.#options.workloads.byToken(token, signal).catch((error: unknown) => {
+      this.#tokens.giveBack(place); // nobody can tell: no fault of the token
+      throw error;
+    });
     if (workload === undefined) throw fault('unproven', 'The bearer token is not one that counts here.');
+    this.#tokens.giveBack(place);
     return asCaller(workload, 'token', address);
   }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Caller } from '#api/caller.ts';
+import { fault } from '#api/errors.ts';
 import type { OperationName } from '#api/operations.ts';
 import { publicKeyOf } from '#client/sign.ts';
 import { didOfJwk } from '#lib/did-key.ts';
@@ -64,6 +65,32 @@ test('addresses: our own are loopback, a pod is a workload only where today’s 
   }
   assert.equal(await classOf('jobs.list', { headers: { authorization: 'bearer good' } }), 'workload');
   await refused(house, 'unproven', 'jobs.list', { headers: { authorization: 'Bearer bad' } });
+});
+
+test('who guesses at tokens soon asks the cluster no more, and keeps no pod from showing its own', async (t) => {
+  let asked = 0;
+  let isDown = false;
+  const byToken = (token: string) => {
+    asked++;
+    if (isDown) return Promise.reject(fault('cluster_unavailable', 'The token cannot be checked.'));
+    return Promise.resolve(token === 'good' ? { namespace: 'os-system' } : undefined);
+  };
+  const workloads = { byToken, byAddress: () => Promise.resolve(undefined) };
+  const { house, clock } = openOwned(t, { authenticator: { workloads } });
+  const bearer = (token: string, from: string) => ({ from, headers: { authorization: `Bearer ${token}` } });
+  for (let n = 0; n < 100; n++) await call(house, 'jobs.list', bearer('good', '10.233.64.7'));
+  isDown = true;
+  for (let n = 0; n < 100; n++)
+    await refused(house, 'cluster_unavailable', 'jobs.list', bearer('x', '10.0.0.66'));
+  isDown = false;
+  asked = 0;
+  for (let n = 0; n < 20; n++) await refused(house, 'unproven', 'jobs.list', bearer(`bad-${n}`, '10.0.0.66'));
+  for (let n = 0; n < 20; n++)
+    await refused(house, 'too_many_requests', 'jobs.list', bearer('x', '::ffff:10.0.0.66'));
+  assert.equal(asked, 20);
+  assert.equal((await call(house, 'jobs.list', bearer('good', '10.233.64.7'))).class, 'workload');
+  await clock.advance(minute);
+  await refused(house, 'unproven', 'jobs.list', bearer('bad', '10.0.0.66'));
 });
 
 test('a session reads for the owner from one address for 15 minutes, and survives a restart', async (t) => {

@@ -27,6 +27,11 @@ export class RateLimit {
     }
     this.#tokens -= 1;
   }
+
+  /** What was taken is not counted: it turned out to be rightful. */
+  giveBack(): void {
+    this.#tokens += 1;
+  }
 }
 
 /** Limits that are remembered; who has not asked for longest is forgotten first, and has all of his again. */
@@ -51,5 +56,9 @@ export class RateLimits {
     const [oldest] = this.#limits.keys();
     if (this.#limits.size > placesRemembered && oldest !== undefined) this.#limits.delete(oldest);
     limit.take(what);
+  }
+
+  giveBack(place: string): void {
+    this.#limits.get(place)?.giveBack();
   }
 }
