@@ -93,6 +93,17 @@ export class ContainerdService {
     return await this.#mirrors;
   }
 
+  /**
+   * Hosts of the endpoints that images are pulled from, ports left out.
+   *
+   * @throws Fault when the runtime's configuration cannot be read
+   */
+  async mirrorHosts(): Promise<string[]> {
+    const all = await (await this.mirrors()).list();
+    const urls = all.flatMap(({ file }) => file.endpoints.map(({ url }) => URL.parse(url)));
+    return [...new Set(urls.flatMap((url) => (url === null ? [] : [url.hostname])))];
+  }
+
   /** Finishes what a crash interrupted. Cheap when nothing was: the parsers are not even loaded. */
   async recover(): Promise<void> {
     if (this.#options.journal.get() !== undefined) await (await this.mirrors()).recover();

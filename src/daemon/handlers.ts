@@ -60,7 +60,7 @@ function ofSystem({ core, runner }: HandlerParts) {
   });
 }
 
-function ofNetwork({ core, sources, work, runner }: HandlerParts) {
+function ofNetwork({ core, sources, work, runner, containers }: HandlerParts) {
   const { observatory, files, clock, config, profile } = core;
   return networkHandlers({
     facts: () => observatory.current.facts,
@@ -68,6 +68,7 @@ function ofNetwork({ core, sources, work, runner }: HandlerParts) {
     hostsFile: sources.hostsFile,
     rates: new LinkRates(files, clock),
     startChangeIp: work.changeIp(runner),
+    trustedHosts: () => containers.mirrorHosts(),
     // Without --system nothing outside is contacted (contract §10).
     connectivity: new Connectivity({ clock, targets: config.sandbox ? [] : profile.probeTargets }),
   });

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { CallerClass } from '#api/caller.ts';
+import { fault } from '#api/errors.ts';
 import type { Call } from '#api/operation.ts';
 import { systemClock } from '#host/clock.ts';
 import { FakeClock } from '#host/fake/clock.ts';
@@ -35,7 +36,10 @@ function call(callerClass: CallerClass, dryRun = false): Call {
   };
 }
 
-function handlers(some: Facts, more: { startChangeIp?: ChangeIpJob; targets?: ProbeTarget[] } = {}) {
+function handlers(
+  some: Facts,
+  more: { startChangeIp?: ChangeIpJob; targets?: ProbeTarget[]; trustedHosts?: () => Promise<string[]> } = {},
+) {
   const folder = mkdtempSync(join(tmpdir(), 'beosd-network-'));
   const path = join(folder, 'hosts');
   writeFileSync(path, '127.0.0.1 localhost\n10.0.0.9 gate.example.com\n');
@@ -56,6 +60,7 @@ function handlers(some: Facts, more: { startChangeIp?: ChangeIpJob; targets?: Pr
     hostsFile,
     rates: new LinkRates(files, clock),
     connectivity: new Connectivity({ clock, targets: more.targets ?? [], timeoutMs: 2000 }),
+    trustedHosts: more.trustedHosts ?? (async () => []),
     ...(more.startChangeIp ? { startChangeIp: more.startChangeIp } : {}),
   });
   const changeHost = (ip: string, dryRun = false) =>
@@ -234,6 +239,24 @@ test('hosts file: the dry run says what would change and who may, and changes no
   assert.equal(readFileSync(path, 'utf8'), before);
   await assert.rejects(async () => setHosts(items, 'workload'), { code: 'forbidden' });
   assert.deepEqual(await setHosts(items, 'owner'), { data: items });
+});
+
+test('hosts file: where a mirror of images leads is for the owner to say, and nobody else while that is not known', async () => {
+  let mirrors: () => Promise<string[]> = async () => ['mirror.lan'];
+  const { setHosts, path } = handlers(facts(), { trustedHosts: () => mirrors() });
+  const gate = { ip: '10.0.0.9', host: 'gate.example.com' };
+  const items = [gate, { ip: '10.6.6.6', host: 'mirror.lan' }];
+  const before = readFileSync(path, 'utf8');
+  const planned = await setHosts(items, 'workload', true);
+  assert.ok('plan' in planned && !planned.plan.allowed);
+  await assert.rejects(async () => setHosts(items, 'workload'), { code: 'forbidden' });
+  mirrors = () => Promise.reject(fault('runtime_config_damaged', 'The configuration cannot be read.'));
+  const nas = [gate, { ip: '10.0.0.8', host: 'nas' }];
+  await assert.rejects(async () => setHosts(nas, 'workload'), { code: 'runtime_config_damaged' });
+  assert.equal(readFileSync(path, 'utf8'), before);
+  assert.deepEqual(await setHosts(items, 'owner'), { data: items });
+  mirrors = async () => [];
+  assert.deepEqual(await setHosts(nas, 'workload'), { data: nas });
 });
 
 test('the external address is asked for at most hourly, only where a route leads out, and must be one', async () => {

@@ -27,6 +27,8 @@ export interface NetworkHandlerOptions {
   readonly hostsFile: HostsFile;
   readonly rates: LinkRates;
   readonly connectivity: Connectivity;
+  /** Names that the node has come to trust while it runs: who changes where they lead changes what it pulls. */
+  readonly trustedHosts: () => Promise<readonly string[]>;
   readonly startChangeIp?: ChangeIpJob;
 }
 
@@ -43,8 +45,9 @@ export function networkHandlers(options: NetworkHandlerOptions): NetworkHandlers
     }),
     'system.hostsFile': () => ({ data: options.hostsFile.entries() }),
     'system.setHostsFile': async ({ body }, call) => {
-      if (call.dryRun) return { plan: hostsPlan(options.hostsFile, body.items, call) };
-      return { data: await options.hostsFile.replace(body.items, mayChangeProtected(call)) };
+      const trusted = mayChangeProtected(call) ? undefined : await options.trustedHosts();
+      if (call.dryRun) return { plan: hostsPlan(options.hostsFile, body.items, trusted) };
+      return { data: await options.hostsFile.replace(body.items, trusted) };
     },
     'command.changeHost': ({ body }, call) => changeHost(options, body.ip, call),
   };
@@ -71,9 +74,13 @@ function mayChangeProtected({ caller }: Call): boolean {
   return caller.class === 'owner' || caller.class === 'root';
 }
 
-function hostsPlan(hostsFile: HostsFile, items: readonly HostsEntry[], call: Call): DryRun {
+function hostsPlan(
+  hostsFile: HostsFile,
+  items: readonly HostsEntry[],
+  names: readonly string[] | undefined,
+): DryRun {
   const { added, removed } = hostsFile.plan(items);
-  const [trusted] = mayChangeProtected(call) ? [] : hostsFile.protectedOf([...added, ...removed]);
+  const [trusted] = names === undefined ? [] : hostsFile.protectedOf([...added, ...removed], names);
   const step = (name: string, does: string) => ({ name, does, reversible: true });
   return {
     allowed: trusted === undefined,

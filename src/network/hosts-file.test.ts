@@ -54,30 +54,30 @@ test('every entry is checked, and a refusal names it and changes nothing', async
     [{ ip: '10.0.0.1', host: 'api.Cluster.local' }, 'items[0].host'],
   ] as const;
   for (const [item, field] of bad) {
-    await assert.rejects(hosts.replace([item], true), (error) => {
+    await assert.rejects(hosts.replace([item], undefined), (error) => {
       assert.ok(isFault(error));
       assert.deepEqual([error.code, error.details.field], ['invalid_input', field], JSON.stringify(item));
       return true;
     });
   }
   const twice = { ip: '10.0.0.1', host: 'a' };
-  await assert.rejects(hosts.replace([twice, { ...twice, host: 'A' }], true), { code: 'invalid_input' });
+  await assert.rejects(hosts.replace([twice, { ...twice, host: 'A' }], undefined), { code: 'invalid_input' });
   assert.equal(readFileSync(path, 'utf8'), foreign);
 });
 
 test('a trusted name is only bound, moved or freed by the owner; what stays as it is may be sent back', async () => {
   const { hosts } = setup(`${foreign}10.0.0.9 gate.example.com\n`);
   const kept = { ip: '10.0.0.9', host: 'gate.example.com' };
-  await assert.rejects(hosts.replace([{ ...kept, ip: '10.6.6.6' }], false), { code: 'forbidden' });
-  await assert.rejects(hosts.replace([], false), { code: 'forbidden' });
-  await assert.rejects(hosts.replace([kept, { ip: '10.6.6.6', host: 'a.registry.example.com' }], false), {
+  await assert.rejects(hosts.replace([{ ...kept, ip: '10.6.6.6' }], []), { code: 'forbidden' });
+  await assert.rejects(hosts.replace([], []), { code: 'forbidden' });
+  await assert.rejects(hosts.replace([kept, { ip: '10.6.6.6', host: 'a.registry.example.com' }], []), {
     code: 'forbidden',
   });
-  assert.deepEqual(await hosts.replace([kept, { ip: '10.0.0.8', host: 'nas' }], false), [
+  assert.deepEqual(await hosts.replace([kept, { ip: '10.0.0.8', host: 'nas' }], []), [
     kept,
     { ip: '10.0.0.8', host: 'nas' },
   ]);
-  assert.deepEqual(await hosts.replace([], true), []);
+  assert.deepEqual(await hosts.replace([], undefined), []);
 });
 
 test('what was read can be sent back, also a name that nobody may add', async () => {
@@ -87,10 +87,12 @@ test('what was read can be sent back, also a name that nobody may add', async ()
     all.map(({ host }) => host),
     ['my_nas', '10.0.0.7'],
   );
-  await hosts.replace([...all, { ip: '10.0.0.8', host: 'new' }], true);
+  await hosts.replace([...all, { ip: '10.0.0.8', host: 'new' }], undefined);
   assert.equal(readFileSync(path, 'utf8'), `${foreign}10.0.0.5 my_nas\n10.0.0.6 10.0.0.7\n10.0.0.8\tnew\n`);
-  await assert.rejects(hosts.replace([{ ip: '10.0.0.9', host: 'my_nas' }], true), { code: 'invalid_input' });
-  assert.deepEqual(await hosts.replace([], true), []);
+  await assert.rejects(hosts.replace([{ ip: '10.0.0.9', host: 'my_nas' }], undefined), {
+    code: 'invalid_input',
+  });
+  assert.deepEqual(await hosts.replace([], undefined), []);
 });
 
 test('a list of a hundred thousand names is a hosts file like any other', async () => {
@@ -135,7 +137,7 @@ test('a file that cannot be written is a fault with its reason', async () => {
     }
   }
   const { hosts } = setup(foreign, { files: new Full() });
-  await assert.rejects(hosts.replace([{ ip: '10.0.0.1', host: 'a' }], true), {
+  await assert.rejects(hosts.replace([{ ip: '10.0.0.1', host: 'a' }], undefined), {
     code: 'hosts_file_unavailable',
     message: /no space left/,
   });
@@ -178,7 +180,7 @@ test('bytes that are no UTF-8 come back as they were', async () => {
   const { hosts, path } = setup();
   const latin = Buffer.concat([Buffer.from('# K\xfcche\n', 'latin1'), Buffer.from(foreign)]);
   writeFileSync(path, latin);
-  await hosts.replace([{ ip: '10.0.0.1', host: 'a' }], true);
+  await hosts.replace([{ ip: '10.0.0.1', host: 'a' }], undefined);
   assert.deepEqual(readFileSync(path), Buffer.concat([latin, Buffer.from('10.0.0.1\ta\n')]));
 });
 
@@ -186,8 +188,8 @@ test('edits at the same time wait for each other and none is lost', async () => 
   const { hosts, path } = setup();
   await Promise.all([
     hosts.bind('192.168.1.7'),
-    hosts.replace([{ ip: '10.0.0.1', host: 'a' }], true),
-    hosts.replace([{ ip: '10.0.0.2', host: 'b' }], true),
+    hosts.replace([{ ip: '10.0.0.1', host: 'a' }], undefined),
+    hosts.replace([{ ip: '10.0.0.2', host: 'b' }], undefined),
   ]);
   assert.equal(readFileSync(path, 'utf8'), `${foreign.replace('127.0.1.1', '192.168.1.7')}10.0.0.2\tb\n`);
 });

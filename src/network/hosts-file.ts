@@ -125,19 +125,21 @@ export class HostsFile {
     };
   }
 
-  /** Entries of a change that only the owner may make. */
-  protectedOf(entries: readonly HostsEntry[]): HostsEntry[] {
-    return entries.filter(({ host }) => this.#options.protectedNames.some((name) => matchesName(name, host)));
+  /** Entries of a change that only the owner may make; `more` names are trusted now, beside those that always are. */
+  protectedOf(entries: readonly HostsEntry[], more: readonly string[]): HostsEntry[] {
+    const names = [...this.#options.protectedNames, ...more];
+    return entries.filter(({ host }) => names.some((name) => matchesName(name, host)));
   }
 
   /**
-   * Replaces the editable set. Throws `invalid_input`, `forbidden` when a protected name would change without
-   * `mayChangeProtected`, `hosts_file_unavailable` when the file cannot be read or written.
+   * Replaces the editable set. `trusted`: names that are protected now beside those that always are; undefined: who asks may
+   * change all of them. Throws `invalid_input`, `forbidden` when a protected name would change, `hosts_file_unavailable`
+   * when the file cannot be read or written.
    */
-  replace(items: readonly HostsEntry[], mayChangeProtected: boolean): Promise<HostsEntry[]> {
+  replace(items: readonly HostsEntry[], trusted: readonly string[] | undefined): Promise<HostsEntry[]> {
     return this.#write((text) => {
       const { added, removed } = this.#planFrom(editableEntries(text, this.#reserved()), items);
-      const [first] = mayChangeProtected ? [] : this.protectedOf([...added, ...removed]);
+      const [first] = trusted === undefined ? [] : this.protectedOf([...added, ...removed], trusted);
       if (first !== undefined) throw protectedName(first);
       return replaceEditable(text, items, this.#reserved());
     });

@@ -35,5 +35,5 @@ for (;;) {
   }
   const entries = [...items.values()];
   writeSync(1, `${entries.map(({ ip, host }) => `${ip}\t${host}`).join(' ')}\n`);
-  await hosts.replace(entries, true);
+  await hosts.replace(entries, undefined);
 }
