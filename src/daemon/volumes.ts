@@ -130,7 +130,7 @@ function storageOf(
   const { config, profile, paths, files, store, observatory, events, log } = options;
   const shareRootAs = config.sandbox ? `${paths.dataDir}/share` : files.systemPath(profile.shareRoot);
   const shareRoot = files.leadsTo(shareRootAs);
-  const system = ['/', '/boot', '/boot/efi', '/usr', '/var', shareRoot, paths.dataDir];
+  const system = ['/', '/boot', '/boot/efi', '/usr', '/var', shareRoot, files.leadsTo(paths.dataDir)];
   return new Storage({
     machine,
     store,
@@ -138,7 +138,7 @@ function storageOf(
       shareRoot,
       shareRootAs,
       protectedNames: profile.protectedShares,
-      systemPaths: system.map((path) => files.leadsTo(path)),
+      systemPaths: system,
       bootId: bootIdentity(),
       owner: profile.podUser,
       mayAct: !config.sandbox,

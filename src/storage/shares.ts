@@ -380,7 +380,7 @@ export class Shares {
   }
 }
 
-/** What is detached leaves the tree at once; a server that is away is not waited for. */
+/** What is detached leaves the tree at once; a server that is away is not waited for long. */
 const umountHow = (lazy: boolean) => ({ lazy, timeoutMs: lazy ? 10_000 : 15_000 });
 
 /** Its server refuses the login, or the login that is kept cannot be opened. */
