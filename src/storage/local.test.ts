@@ -45,6 +45,31 @@ test('each stick is mounted by its label, else by its model, and two of one name
   await storage.close();
 });
 
+test('a large file system has minutes to come, and keeps no other waiting', async () => {
+  const large = stick('1', volume('a', 'LARGE', 'btrfs'));
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  const { mounts } = machine.ports();
+  const { promise: ready, resolve: comes } = Promise.withResolvers<void>();
+  const patience: number[] = [];
+  const mount: typeof mounts.mount = async (request) => {
+    patience.push(request.timeoutMs);
+    if (request.target.endsWith('LARGE')) await ready;
+    return mounts.mount(request);
+  };
+  const { storage } = rig({ machine, store: quickStore(), real: { mounts: { ...mounts, mount } } });
+  machine.plug(large);
+  const start = storage.start();
+  await storage.local.look();
+  machine.plug(stick('2', volume('b', 'SMALL')));
+  while (pathsOf(machine).length === 0) await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(pathsOf(machine), under('SMALL'));
+  comes();
+  await start;
+  assert.deepEqual(pathsOf(machine), under('LARGE', 'SMALL'));
+  assert.ok(Math.min(...patience) >= 5 * 60_000, `${patience}`);
+  await storage.close();
+});
+
 test('50 replugs of 4 sticks in changing order, with a reboot between: every path stays', async () => {
   const sticks = ['1', '2', '3', '4'].map((serial) => stick(serial, volume(`u${serial}`, 'STICK')));
   const { machine, store, storage } = world(...sticks);

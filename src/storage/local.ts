@@ -28,7 +28,11 @@ interface Failure {
   readonly retryAt: number;
 }
 
-const mountTimeout = 60_000;
+/**
+ * A log that is replayed, or a btrfs of many terabytes on a hard disk, takes minutes. To give up earlier mounts nothing ever:
+ * the kernel ends its work all the same, and the next try begins anew. Meanwhile other disks come and go.
+ */
+const mountTimeout = 10 * 60_000;
 /** A file system that does not mount is tried again rarely; anything else (a store that is full, a busy lock) soon. */
 const retryMountAfter = 10 * 60_000;
 const retryAfter = 15_000;
