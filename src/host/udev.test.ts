@@ -52,6 +52,12 @@ test('a disk and its partition are read with their database; one that has just g
   assert.deepEqual(devices[1]?.properties, { ID_FS_TYPE: 'vfat', ID_FS_LABEL_ENC: 'My\\x20Stick', A: 'b=c' });
 });
 
+test('without sysfs it is not known which disks there are', () => {
+  const { root, places } = tree();
+  const devices = new UdevDevices(new SystemExec(), new Files(), { ...places, sys: join(root, 'no-sys') });
+  assert.throws(() => devices.list(), /class\/block is not there/);
+});
+
 test('a disk that is pulled while its attributes are read takes no other disk with it', () => {
   const { root, places } = tree();
   symlinkSync(join(root, 'sys/class/block/sdb'), join(root, 'sys/class/block/sda'));

@@ -32,6 +32,7 @@ export interface Watch {
 
 /** The disks of the machine. Events only say that it is worth looking again. */
 export interface Devices {
+  /** @throws Error when it cannot be told which there are */
   list(): BlockDevice[];
   /**
    * `onChange` after udev has handled a block event, with the `sysPath` of its device (undefined: any may have changed);
@@ -57,8 +58,11 @@ export class UdevDevices implements Devices {
   }
 
   list(): BlockDevice[] {
+    const folder = `${this.#places.sys}/class/block`;
+    // A kernel without disks has it too. To take its absence for "no disks" would detach all that are mounted.
+    if (!this.#files.exists(folder)) throw new Error(`${folder} is not there`);
     const devices: BlockDevice[] = [];
-    for (const name of this.#files.list(`${this.#places.sys}/class/block`)) {
+    for (const name of this.#files.list(folder)) {
       const device = this.#read(name);
       if (device !== undefined) devices.push(device);
     }
