@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { installDefinition } from '#cluster/install.ts';
@@ -39,6 +39,14 @@ test('an installation runs the installer as its contract says and ends with a co
   assert.deepEqual(bench.claim, ['confirm']);
   assert.equal(existsSync(join(bench.baseDir, 'installing.pid')), false);
   assert.equal(bench.options.secrets.read('password-1'), undefined, 'the secret is gone with the job');
+});
+
+test('the logs of an installer, which may hold the password, are for root alone', async () => {
+  const bench = installerBench();
+  const logs = join(bench.baseDir, 'versions', 'v1.12.1', 'logs');
+  rmSync(join(bench.baseDir, 'versions'), { recursive: true, force: true });
+  await runPhases(installDefinition(bench.options), inputFor(bench));
+  assert.equal(statSync(logs).mode & 0o777, 0o700);
 });
 
 test('the profile olares hands the password over in the environment, and nowhere else', async () => {

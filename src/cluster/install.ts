@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { fault } from '#api/errors.ts';
-import { nodeValues, runInstaller, versionFolder } from '#cluster/installer-run.ts';
+import { makeLogFolder, nodeValues, runInstaller, versionFolder } from '#cluster/installer-run.ts';
 import type { InstallerOptions } from '#cluster/ports.ts';
 import type { Check, JobDefinition, Phase, PhaseContext } from '#jobs/definition.ts';
 import { errnoOf, messageOf } from '#lib/fault.ts';
@@ -40,7 +40,7 @@ function prepare(options: InstallerOptions): Phase<InstallInput> {
     afterCrash: 'repeat',
     run: ({ input, progress }) => {
       progress(null, 'making folders');
-      options.files.makeDir(join(versionFolder(options), 'logs'));
+      makeLogFolder(options);
       passwordOf(options, input);
       return Promise.resolve();
     },

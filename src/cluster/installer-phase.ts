@@ -1,6 +1,5 @@
-import { join } from 'node:path';
 import type { InstallerCommand } from '#cluster/installer-profile.ts';
-import { nodeValues, runInstaller, versionFolder } from '#cluster/installer-run.ts';
+import { makeLogFolder, nodeValues, runInstaller } from '#cluster/installer-run.ts';
 import type { InstallerOptions } from '#cluster/ports.ts';
 import type { Phase, PhaseContext } from '#jobs/definition.ts';
 
@@ -22,7 +21,7 @@ export function installerPhase<Input>(
   { name, command, effect, first }: InstallerStep,
 ): Phase<Input> {
   const run = async (context: PhaseContext<Input>) => {
-    options.files.makeDir(join(versionFolder(options), 'logs'));
+    makeLogFolder(options);
     await first?.(context.jobId);
     await runInstaller(options, context, {
       command,

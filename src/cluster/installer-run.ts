@@ -27,6 +27,14 @@ export function versionFolder(options: Pick<InstallerOptions, 'baseDir' | 'versi
   return join(options.baseDir, 'versions', `v${options.version}`);
 }
 
+/**
+ * Makes the folder of the logs where it is missing, for root alone: the ancestor's CLI writes the first password into its
+ * log, with a mode that is its own to choose.
+ */
+export function makeLogFolder(options: Pick<InstallerOptions, 'baseDir' | 'version' | 'files'>): void {
+  options.files.makeDir(join(versionFolder(options), 'logs'), 0o700);
+}
+
 /** Replaces whole placeholders; a text that merely contains one stays as it is. */
 export function fill(text: string, values: Readonly<Record<string, string>>): string {
   const name = /^\{(\w+)\}$/.exec(text)?.[1];
