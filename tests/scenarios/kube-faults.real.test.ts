@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ClusterReport } from '#cluster/kube/cluster-watch.ts';
 import { KubeApiServer, whyNoKube } from '../support/kube-apiserver.ts';
-import { eventually, type Followed, follow } from '../support/kube-harness.ts';
+import { eventually, type Followed, follow, reasonOf } from '../support/kube-harness.ts';
 import { arrangeRunning, verdictOn } from '../support/kube-situations.ts';
 import { KubeWorld, testNames } from '../support/kube-world.ts';
 
@@ -107,7 +107,7 @@ describe('a real API server that goes and comes back', { skip: await whyNoKube()
     assert.ok((await recovered(performance.now())) < 5000);
     assert.equal(followed.watch.lists, lists, 'same cluster: resumed');
     writeFileSync(followed.kubeconfig, server.kubeconfig('wrong-token'));
-    const refused = await followed.until('refused', (report) => /401/.test(JSON.stringify(report)), 5000);
+    const refused = await followed.until('refused', (report) => /answered 401/.test(reasonOf(report)), 5000);
     assertLastTruth(refused);
     writeFileSync(followed.kubeconfig, server.kubeconfig());
     assert.ok((await recovered(performance.now())) < 5000);

@@ -4,7 +4,7 @@ import { afterEach, test } from 'node:test';
 import { inspect } from 'node:util';
 import type { ClusterReport } from '#cluster/kube/cluster-watch.ts';
 import { type FaultyAnswer, KubeFake } from '../support/kube-fake.ts';
-import { eventually, type Followed, follow } from '../support/kube-harness.ts';
+import { eventually, type Followed, follow, reasonOf } from '../support/kube-harness.ts';
 import { arrangeRunning, verdictOn } from '../support/kube-situations.ts';
 import { KubeWorld, testNames } from '../support/kube-world.ts';
 
@@ -130,7 +130,7 @@ test('a watch that is never answered, on a connection that is well, is told and 
   fake.misbehave = ({ path, watch }) =>
     watch && path.includes('terminus') ? { kind: 'silence' } : undefined;
   fake.endWatches('terminus');
-  const told = (report: ClusterReport) => lost(report) && /terminus: no answer/.test(JSON.stringify(report));
+  const told = (report: ClusterReport) => lost(report) && /terminus: no answer/.test(reasonOf(report));
   assertLastTruth(await followed.until('told', told, 20_000), /no answer within/);
   await world.system(testNames, '1.12.9');
   fake.misbehave = () => undefined;
@@ -269,7 +269,7 @@ test('credentials that are refused are told as such', async () => {
   fake.misbehave = () => ({ kind: 'status', status: 401 });
   fake.cut();
   assertLastTruth(
-    await followed.until('lost', (report) => lost(report) && /401/.test(JSON.stringify(report)), 5000),
-    /401/,
+    await followed.until('lost', (report) => lost(report) && /answered 401/.test(reasonOf(report)), 5000),
+    /answered 401/,
   );
 });

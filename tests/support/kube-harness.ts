@@ -56,6 +56,10 @@ export function follow(kubeconfig: string, timings?: KubeTimings): Followed {
   });
 }
 
+/** Why a report's truth is old; never the whole report, whose times may hold any digits that a test looks for. */
+export const reasonOf = ({ cluster }: ClusterReport): string =>
+  (cluster.known ? cluster.stale?.reason : cluster.reason) ?? '';
+
 /** For counters that tell nobody when they change. */
 export async function eventually(what: string, check: () => boolean, withinMs = 5000): Promise<void> {
   const deadline = performance.now() + withinMs;
