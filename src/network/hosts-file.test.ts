@@ -215,7 +215,8 @@ test(`${edits} random edits with kill -9 in between: always the old file or the 
   const outcomes = { old: 0, new: 0 };
   while (started < edits) {
     const extraMs = random(3);
-    const begun = await lifeOfEditor(path, join(folder, 'lock'), 1 + random(1e6), 2 + random(18), extraMs);
+    const life = { seed: 1 + random(1e6), count: 2 + random(18), extraMs, before };
+    const begun = await lifeOfEditor(path, join(folder, 'lock'), life);
     started += begun.length;
     kills++;
     const text = readFileSync(path, 'utf8');
@@ -244,27 +245,32 @@ test(`${edits} random edits with kill -9 in between: always the old file or the 
 async function lifeOfEditor(
   path: string,
   lock: string,
-  seed: number,
-  count: number,
-  extraMs: number,
+  life: { seed: number; count: number; extraMs: number; before: string },
 ): Promise<string[]> {
   const script = fileURLToPath(new URL('../../tests/support/hosts-editor.ts', import.meta.url));
-  const child = spawn(process.execPath, [script, path, lock, String(seed)], {
+  const child = spawn(process.execPath, [script, path, lock, String(life.seed)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const begun: string[] = [];
   let doomed = false;
   createInterface({ input: child.stdout }).on('line', (line) => {
-    const lines = line.split(' ').filter((each) => each !== '');
-    begun.push(`${foreign}${lines.map((each) => `${each}\n`).join('')}`);
-    if (begun.length < count || doomed) return;
+    begun.push(afterEdit(begun.at(-1) ?? life.before, line.split(' ').filter(Boolean)));
+    if (begun.length < life.count || doomed) return;
     doomed = true;
-    if (extraMs === 0) child.kill('SIGKILL');
-    else setTimeout(() => child.kill('SIGKILL'), extraMs);
+    if (life.extraMs === 0) child.kill('SIGKILL');
+    else setTimeout(() => child.kill('SIGKILL'), life.extraMs);
   });
   const [code, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
   assert.equal(signal, 'SIGKILL', `the editor ended by itself with ${code}`);
   return begun;
+}
+
+/** What the editor's file holds after an edit, by a rule of our own: lines wanted still keep their place, new ones come last. */
+function afterEdit(before: string, wanted: readonly string[]): string {
+  const now = before.slice(foreign.length).split('\n').filter(Boolean);
+  const kept = now.filter((line) => wanted.includes(line));
+  const added = wanted.filter((line) => !now.includes(line));
+  return foreign + [...kept, ...added].map((line) => `${line}\n`).join('');
 }
 
 /** Resolves when the condition holds; looks whenever something was told. */

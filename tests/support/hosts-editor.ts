@@ -30,7 +30,8 @@ const hosts = new HostsFile({
 for (;;) {
   const items = new Map<string, HostsEntry>();
   for (let left = random(12); left > 0; left--) {
-    const entry = { ip: `10.7.${random(4)}.${random(250)}`, host: `host-${random(30)}.lan` };
+    // Few enough to choose from that most edits keep a line of the one before.
+    const entry = { ip: `10.7.0.${random(8)}`, host: `host-${random(5)}.lan` };
     items.set(`${entry.ip} ${entry.host}`, entry);
   }
   const entries = [...items.values()];
