@@ -46,6 +46,9 @@ export class Places {
  * On the unix socket there is no browser, and no host.
  */
 export function refusalAtTheEdge(request: IncomingMessage, ownNames: ReadonlySet<string>): Fault | undefined {
+  if (namesManyHosts(request)) {
+    return fault('host_not_ours', 'A request with more than one Host header is refused (RFC 9112, 3.2).');
+  }
   const host = addressedTo(request);
   const name = host === undefined ? undefined : hostName(host);
   if (name === undefined || !(isIP(name) !== 0 || name === 'localhost' || ownNames.has(name))) {
@@ -59,6 +62,18 @@ export function refusalAtTheEdge(request: IncomingMessage, ownNames: ReadonlySet
     return fault('origin_refused', 'Requests from web pages of other origins are refused.');
   }
   return undefined;
+}
+
+/** Of several Host headers Node keeps the first, and a program before us may go by the last. */
+export function namesManyHosts({ rawHeaders }: Pick<IncomingMessage, 'rawHeaders'>): boolean {
+  let found = false;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at];
+    if (name?.length !== 4 || name.toLowerCase() !== 'host') continue;
+    if (found) return true;
+    found = true;
+  }
+  return false;
 }
 
 /** A target in absolute form says itself whom it is for, whatever Host says (RFC 9112 §3.2.2). */

@@ -106,6 +106,8 @@ test('whom a request is for is looked at before anything else', async (t) => {
     'Host: evil.example/127.0.0.1\r\n',
     'Host: evil.example#127.0.0.1\r\n',
     'Host: 127.0.0.1, evil.example\r\n',
+    'Host: 127.0.0.1\r\nHost: evil.example\r\n',
+    'Host: 127.0.0.1\r\nhOST: 127.0.0.1\r\n',
   ];
   for (const head of foreign) {
     for (const path of ['/livez', '/system/status', '/nowhere']) {
@@ -120,6 +122,11 @@ test('whom a request is for is looked at before anything else', async (t) => {
 test('a connection that was good once is looked at again with every request', async (t) => {
   const { send } = await open(t);
   const good = get('Host: 127.0.0.1\r\n', '/system/status');
+  const twice = get('Host: 127.0.0.1\r\nHost: evil.example\r\n', '/system/status');
+  assert.deepEqual(
+    (await send(`${good}${twice}`, 2)).map(({ status }) => status),
+    [200, 421],
+  );
   const answers = await send(`${good}${good}${get('Host: evil.example\r\n', '/system/status')}`, 3);
   assert.deepEqual(
     answers.map(({ status }) => status),

@@ -10,7 +10,15 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { fault } from '#api/errors.ts';
 import type { RawAnswer } from '#api/operation.ts';
 import { type OperationName, operationNames, specOf } from '#api/operations.ts';
-import { endAnswer, limits, Places, refusalAtTheEdge, sendFault, sendJson } from '#http/edge.ts';
+import {
+  endAnswer,
+  limits,
+  namesManyHosts,
+  Places,
+  refusalAtTheEdge,
+  sendFault,
+  sendJson,
+} from '#http/edge.ts';
 import { errorEnvelope } from '#http/envelope.ts';
 import type { Outgoing, Pipeline } from '#http/pipeline.ts';
 import { plainAddress } from '#lib/net.ts';
@@ -123,7 +131,7 @@ export class HttpEdge {
       const names = this.#options.ownNames();
       const { host, origin } = request.headers;
       const known = good !== undefined && host === good.host && names === good.names;
-      if (known && origin === undefined && request.url?.startsWith('/')) {
+      if (known && origin === undefined && request.url?.startsWith('/') && !namesManyHosts(request)) {
         this.#dispatch(request, response);
         return;
       }
