@@ -234,15 +234,34 @@ function layOut(folder: string, { before }: Trial): void {
   writeFileSync(join(folder, 'etc', 'config.toml'), before);
 }
 
-function startChild(folder: string) {
-  const script = join(import.meta.dirname, '..', '..', 'tests', 'support', 'switch-child.ts');
-  return spawn(process.execPath, [script, folder], { stdio: ['ignore', 'pipe', 'inherit'] });
+interface Editor {
+  readonly kill: () => void;
+  /** Resolves once it has said the word, also when that came in one piece with another; rejects when it ends without. */
+  readonly said: (word: string) => Promise<void>;
+  readonly ended: Promise<unknown>;
 }
 
-async function said(child: ReturnType<typeof startChild>): Promise<void> {
-  const gone = once(child, 'exit').then(() => Promise.reject(new Error('it ended before it was killed')));
-  await Promise.race([once(child.stdout, 'data'), gone]);
-  gone.catch(() => undefined); // later it is what we wait for
+function startChild(folder: string): Editor {
+  const script = join(import.meta.dirname, '..', '..', 'tests', 'support', 'switch-child.ts');
+  const child = spawn(process.execPath, [script, folder], { stdio: ['ignore', 'pipe', 'inherit'] });
+  let words = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    words += text;
+  });
+  // Not `exit`: what it wrote last may still be in the pipe then.
+  const ended = once(child, 'close');
+  return {
+    kill: () => child.kill('SIGKILL'),
+    ended,
+    said: async (word) => {
+      const over = ended.then(() => 'over' as const);
+      while (!words.split('\n').includes(word)) {
+        const next = await Promise.race([once(child.stdout, 'data'), over]);
+        if (next === 'over' && !words.split('\n').includes(word))
+          throw new Error(`it ended before "${word}"`);
+      }
+    },
+  };
 }
 
 /** How long the whole change takes when nobody interferes, ms. */
@@ -250,22 +269,21 @@ async function measure(trial: Trial): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), 'beosd-crash-'));
   layOut(folder, trial);
   const child = startChild(folder);
-  await said(child); // "go"
+  await child.said('go');
   const began = performance.now();
-  await said(child); // "done"
+  await child.said('done');
   const took = performance.now() - began;
-  await once(child, 'exit');
+  await child.ended;
   rmSync(folder, { recursive: true });
   return took;
 }
 
 async function killDuringPut(folder: string, afterMs: number): Promise<void> {
   const child = startChild(folder);
-  const ended = once(child, 'exit');
-  await said(child); // "go"
+  await child.said('go');
   await new Promise((resolve) => setTimeout(resolve, afterMs)); // the moment of the crash, not a wait for anything
-  child.kill('SIGKILL');
-  await ended;
+  child.kill();
+  await child.ended;
 }
 
 /** What the daemon does at its next start: afterwards the runtime runs with what stands in the file. */
