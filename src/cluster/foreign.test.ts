@@ -5,6 +5,7 @@ import { mkdirSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { foreignCheck } from '#cluster/install.ts';
+import { became } from '../../tests/support/became.ts';
 import { installerBench } from '../../tests/support/installer-bench.ts';
 
 function bench() {
@@ -27,7 +28,7 @@ test('an installer is known by its command line too: a clock that was put right 
   const child = spawn('/bin/sh', ['-c', 'read -r _', options.program], {
     stdio: ['pipe', 'ignore', 'ignore'],
   });
-  await once(child, 'spawn');
+  await became(child);
   writeFileSync(path, String(child.pid));
   utimesSync(path, new Date('2020-01-01'), new Date('2020-01-01'));
   const busy = !isFree();

@@ -1,18 +1,18 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { after, test } from 'node:test';
 import { type Exec, ExecError, type RunResult } from '#host/exec.ts';
 import { Files } from '#host/files.ts';
 import { parseMountInfo } from '#host/mounts.ts';
 import { SystemProcesses } from '#host/processes.ts';
+import { became } from '../../tests/support/became.ts';
 
 /** A process that has nothing of /proc open, nor its folder there. */
 async function idleChild(): Promise<ChildProcess> {
   const child = spawn('sleep', ['60'], { cwd: '/', stdio: 'ignore' });
   after(() => child.kill('SIGKILL'));
-  await once(child, 'spawn');
+  await became(child);
   return child;
 }
 

@@ -13,6 +13,7 @@ import { DiskSpace } from '#system/disk-space.ts';
 import { InstallFiles } from '#system/install-files.ts';
 import { Resync } from '#system/resync.ts';
 import { ShutdownWatch } from '#system/shutdown.ts';
+import { became } from '../../tests/support/became.ts';
 import { heard } from '../../tests/support/heard.ts';
 
 const files = new Files();
@@ -104,7 +105,7 @@ test('a pid file is believed only while /proc has a process that it can have mea
   };
   const child = spawn('sleep', ['60'], { stdio: 'ignore' });
   t.after(() => child.kill('SIGKILL'));
-  await once(child, 'spawn');
+  await became(child);
   assert.equal(alive(`${child.pid}\n`), true);
   // The file is older than the process: the pid was used again.
   utimesSync(pidFile, new Date(0), new Date(0));
@@ -115,7 +116,7 @@ test('a pid file is believed only while /proc has a process that it can have mea
   symlinkSync('/bin/sleep', program);
   const installer = spawn(program, ['60'], { stdio: 'ignore' });
   t.after(() => installer.kill('SIGKILL'));
-  await once(installer, 'spawn');
+  await became(installer);
   writeFileSync(pidFile, String(installer.pid));
   utimesSync(pidFile, new Date(0), new Date(0));
   source.resync();
@@ -137,7 +138,7 @@ test('an engine that runs is found by its command line', async (t) => {
   assert.equal(install.last().engineRunning, false);
   const engine = spawn(program, ['60'], { stdio: 'ignore' });
   t.after(() => engine.kill('SIGKILL'));
-  await once(engine, 'spawn');
+  await became(engine);
   source.resync();
   assert.equal(install.last().engineRunning, true);
 });
