@@ -62,7 +62,8 @@ async function start(folder: string, env: NodeJS.ProcessEnv, withinMs: number): 
     stdio: [...stdio],
     detached: true,
   });
-  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  // 'exit' may come before the last words, and with them the reason for which nothing can be installed here.
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
   const output = new Output(child);
   const late = setTimeout(() => endGroup(child), withinMs);
   try {

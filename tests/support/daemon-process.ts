@@ -86,7 +86,8 @@ function listeningPort(child: ChildProcess, log: () => string): Promise<number> 
       clearTimeout(timer);
       resolve(Number(match[1]));
     });
-    child.once('exit', (code, signal) => {
+    child.once('close', (code, signal) => {
+      // 'exit' may come before the last words, which say why.
       clearTimeout(timer);
       reject(new Error(`ended with ${code ?? signal} before it listened\n${log()}`));
     });
