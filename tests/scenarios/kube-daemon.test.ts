@@ -105,7 +105,6 @@ describe('the whole daemon with a cluster', () => {
     const known = { authorization: `Bearer ${token(fake, 'files')}` };
     const fresh = { authorization: `Bearer ${token(fake, 'fresh')}` };
     assert.equal((await ask(port, { path: '/system/hosts-file', headers: known })).status, 200);
-    const kept = fake.port;
     await fake.stop();
     await status('unreachable', ({ conditions }) => conditions.includes('cluster_unreachable'));
     const answer = await ask(port, { path: '/system/hosts-file', headers: fresh });
@@ -114,7 +113,7 @@ describe('the whole daemon with a cluster', () => {
     assert.equal((await ask(port, { path: '/system/hosts-file', headers: known })).status, 200);
     const now = (await ask(port, { path: '/system/status' })).json.data as Status;
     assert.equal(now.terminusName, 'alice@example.com', 'the last truth stays');
-    await fake.relisten(kept);
+    await fake.relisten();
     await world.system(names, '1.12.8');
     await status('back', ({ terminusVersion }) => terminusVersion === '1.12.8');
     assert.equal((await ask(port, { path: '/system/hosts-file', headers: fresh })).status, 200);

@@ -1,14 +1,14 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { generateKeyPairSync, randomInt } from 'node:crypto';
+import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { createWriteStream, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { buildKube, findKube, type KubeBinaries } from './kube-build.ts';
 import { type ApiAnswer, KubeClient } from './kube-client.ts';
 import { onProcessor } from './processors.ts';
+import { quietPorts } from './quiet-port.ts';
 
 /** The reason for which the tests with a real server are skipped; false: it is here, built now if need be. */
 export async function whyNoKube(): Promise<string | false> {
@@ -20,26 +20,6 @@ export async function whyNoKube(): Promise<string | false> {
     const reason = error instanceof Error ? error.message.split('\n')[0] : String(error);
     return `no kube-apiserver and etcd in KUBEBUILDER_ASSETS or PATH, and they could not be built: ${reason}`;
   }
-}
-
-/**
- * A port below those that the kernel hands out (32768–60999): while the server is stopped no connection of another test
- * gets it, nor one of a client that tries to reach it (TCP connects to itself when both ends draw the same port).
- */
-async function freePort(): Promise<number> {
-  for (let tries = 0; tries < 100; tries++) {
-    const port = randomInt(20_000, 32_000);
-    const server = createServer().listen(port, '127.0.0.1');
-    try {
-      await once(server, 'listening');
-    } catch {
-      continue; // taken
-    }
-    server.close();
-    await once(server, 'close');
-    return port;
-  }
-  throw new Error('no free port');
 }
 
 /** A real kube-apiserver with its etcd, on loopback, that can be stopped, frozen and put back. */
@@ -76,7 +56,8 @@ export class KubeApiServer {
     const binaries = findKube();
     if (binaries === undefined) throw new Error('no kube-apiserver');
     const dir = mkdtempSync(join(tmpdir(), 'beosd-kube-'));
-    const server = new KubeApiServer(binaries, dir, await freePort(), await freePort(), processor);
+    const [port = 0, etcdPort = 0] = await quietPorts(2);
+    const server = new KubeApiServer(binaries, dir, port, etcdPort, processor);
     server.#writeKeys();
     await server.startEtcd();
     await server.startApi();

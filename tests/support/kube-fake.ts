@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { ApiAnswer } from './kube-client.ts';
 import { selector } from './kube-selector.ts';
+import { listenOnQuietPort } from './quiet-port.ts';
 
 type Json = { [key: string]: unknown };
 
@@ -53,14 +54,15 @@ export class KubeFake {
   misbehave: Misbehaviour = () => undefined;
   port = 0;
 
-  static async start(port = 0): Promise<KubeFake> {
+  static async start(): Promise<KubeFake> {
     const fake = new KubeFake();
-    await fake.listen(port);
+    fake.#prepare();
+    fake.port = await listenOnQuietPort(fake.#server);
     await fake.must('POST', '/api/v1/namespaces', { metadata: { name: 'kube-system' } });
     return fake;
   }
 
-  async listen(port: number): Promise<void> {
+  #prepare(): void {
     this.#server.on('session', (session) => {
       this.#sessions.add(session);
       session.on('close', () => this.#sessions.delete(session));
@@ -70,10 +72,6 @@ export class KubeFake {
       stream.on('error', () => undefined);
       void this.#serve(stream, String(headers[':method']), String(headers[':path']));
     });
-    this.#server.listen(port, '127.0.0.1');
-    await once(this.#server, 'listening');
-    const address = this.#server.address();
-    this.port = typeof address === 'object' && address !== null ? address.port : 0;
   }
 
   kubeconfig(token = 'admin-token'): string {
@@ -92,9 +90,11 @@ export class KubeFake {
   }
 
   /** After {@link stop}: the same objects on the same port. */
-  async relisten(port: number): Promise<void> {
+  async relisten(): Promise<void> {
     this.#server = createServer();
-    await this.listen(port);
+    this.#prepare();
+    this.#server.listen(this.port, '127.0.0.1');
+    await once(this.#server, 'listening');
   }
 
   /** The server ends its watches of a collection in good order, as it does every half hour. */
