@@ -29,6 +29,7 @@ async function scene(): Promise<Scene> {
   open.push(made);
   await followed.until('connected', connected);
   await eventually('the pods of this node', () => followed.watch.localPods.size === 2);
+  await eventually('all watches', () => followed.watch.following); // or what happens next falls between list and watch
   return made;
 }
 
@@ -238,7 +239,8 @@ test('the kubeconfig is rotated: the new one is used at once', async () => {
     await followed.until('the other cluster', version('2.0.0'), 5000);
     await world.system(testNames, '1.99.0');
     const requests = fake.requests.length;
-    await followed.until('still the other cluster', version('2.0.0'));
+    await there.system(testNames, '2.0.1');
+    await followed.until('still the other cluster', version('2.0.1'));
     assert.equal(fake.requests.length, requests, 'the old server is not asked any more');
   } finally {
     await followed.stop();
