@@ -18,6 +18,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Status } from '#api/status.ts';
+import { settled, until } from '../support/containerd.ts';
 import { ask, askAsRoot, bundle, type DaemonProcess, startDaemonProcess } from '../support/daemon-process.ts';
 import { InstallNode } from '../support/install-node.ts';
 import { privateBus } from '../support/private-bus.ts';
@@ -75,6 +76,7 @@ test('full disk: it serves on, says so, refuses to begin what it could not remem
   mkdirSync(dataDir);
   const { program, left } = installer();
   await using daemon = await startDaemonProcess({ dataDir, env: { BEOS_CLI: program } });
+  await settled(daemon);
   const filler = join(disk.path, 'filler');
   try {
     writeFileSync(filler, Buffer.alloc(64 * 1024 * 1024));
@@ -128,7 +130,7 @@ test('what it says has no room, or nobody who listens: it serves on, and stops a
         ({ status }) => status === 200,
         () => false,
       );
-    while (child.exitCode === null && !(await answers())) await new Promise((go) => setTimeout(go, 50));
+    await until(async () => child.exitCode !== null || (await answers()), 30_000);
     assert.ok(await answers(), `${out}: ended with ${child.exitCode}`);
     child.kill('SIGTERM');
     assert.deepEqual(await ended, [0, null], out);
@@ -163,9 +165,8 @@ test('a store cut in half while it installs: nobody begins beside the installer,
   const before = await node.start();
   const answer = await node.signedLegacy('POST', '/command/install', { username: 'alice', password: 'x' });
   assert.equal(answer.status, 200, answer.text);
-  const isUnderWay = () =>
-    node.left('starts').length > 0 && existsSync(join(node.dir, 'base', 'installing.pid'));
-  while (!isUnderWay()) await new Promise((resolve) => setTimeout(resolve, 20));
+  await node.started(1);
+  await until(() => existsSync(join(node.dir, 'base', 'installing.pid')), 15_000);
   const installer = Number((node.left('starts')[0] ?? '').split(' ')[0]);
   await before.kill();
   const store = join(before.dataDir, 'beosd.db');

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import type { DryRun } from '#api/operation.ts';
 import { operationNames, specOf } from '#api/operations.ts';
+import { settled } from '../support/containerd.ts';
 import { askAsRoot, startDaemonProcess } from '../support/daemon-process.ts';
 import { InstallNode } from '../support/install-node.ts';
 
@@ -51,6 +52,7 @@ function requestOf(name: (typeof planned)[number], { dataDir }: { readonly dataD
 
 test('what a sandbox refuses it also refuses in a dry run', async () => {
   await using daemon = await startDaemonProcess();
+  await settled(daemon); // as long as it looks at the machine it refuses for that
   const refused: string[] = [];
   for (const name of planned) {
     const { method, target, body } = requestOf(name, daemon);
