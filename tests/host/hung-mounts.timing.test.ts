@@ -16,6 +16,7 @@ import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { bootIdentity } from '#host/boot.ts';
 import { parseMountInfo, topmostAt } from '#host/mounts.ts';
+import { errnoOf } from '#lib/fault.ts';
 import { Registry } from '#storage/registry.ts';
 import { Store } from '#store/store.ts';
 import { askAsRoot, startDaemonProcess } from '../support/daemon-process.ts';
@@ -45,10 +46,20 @@ function mountHung(path: string): () => void {
   };
 }
 
+/** Empty when the thread has ended meanwhile. */
+function statOf(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if (['ENOENT', 'ESRCH'].includes(errnoOf(error) ?? '')) return '';
+    throw error;
+  }
+}
+
 /** Threads in uninterruptible sleep, by id. */
 function sleepers(pid: number): string[] {
   return readdirSync(`/proc/${pid}/task`).filter((task) => {
-    const stat = readFileSync(`/proc/${pid}/task/${task}/stat`, 'utf8');
+    const stat = statOf(`/proc/${pid}/task/${task}/stat`);
     return stat.slice(stat.lastIndexOf(')') + 2).startsWith('D');
   });
 }

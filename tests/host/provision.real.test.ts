@@ -81,6 +81,7 @@ for (const filesystem of ['ext4', 'xfs', 'btrfs'] as const) {
     for (const phase of storage.provisioner.definition().phases(input)) await phase.run(context);
     const path = join(shareRoot, 'Vault');
     writeFileSync(join(path, 'letter'), 'kept');
+    execFileSync('sync', ['--file-system', path]); // what is written out later changes how much is used
     const [row] = await storage.mounted(() => true);
     const df = execFileSync('df', ['--output=fstype,size,used,avail', '-B1', path], { encoding: 'utf8' })
       .split('\n')[1]

@@ -101,7 +101,8 @@ export function longRunContract({ scratch, launcher, secrets, kills, driver, don
     const deaf = id();
     const argv = shell(dir, `trap '' TERM; touch ${dir}/deaf; while :; do sleep 0.05; done`);
     await runs.start({ ...spec, id: deaf, argv });
-    while (!existsSync(join(dir, 'deaf'))) await delay(5, undefined, { signal: deadline() });
+    const late = deadline();
+    while (!existsSync(join(dir, 'deaf'))) await delay(5, undefined, { signal: late });
     assert.equal((await runs.stop(deaf)).kind, 'vanished');
     assert.equal(runs.find(deaf).kind, 'vanished');
     assert.deepEqual(await runs.stop(id()), { kind: 'none' });

@@ -33,7 +33,7 @@ async function call(port: number, sent: Sent = {}): Promise<string> {
     const [to, port, method, path, headers, localAddress] = JSON.parse(process.argv[1]);
     const body = method === 'POST' ? JSON.stringify({ items: [] }) : undefined;
     const request = require('node:http').request(
-      { host: to, port, method, path, timeout: 1500, ...(localAddress ? { localAddress } : {}),
+      { host: to, port, method, path, timeout: 5000, ...(localAddress ? { localAddress } : {}),
         headers: { ...headers, ...(body ? { 'content-type': 'application/json' } : {}) } },
       (response) => { response.resume(); console.log(response.statusCode); });
     request.on('timeout', () => request.destroy(new Error('timeout')));
@@ -53,7 +53,7 @@ async function call(port: number, sent: Sent = {}): Promise<string> {
     JSON.stringify([to, port, method, path, headers, localAddress]),
   ];
   const argv = sent.from === undefined ? node : ['ip', 'netns', 'exec', sent.from, ...node];
-  const { stdout } = await run(argv[0] ?? '', argv.slice(1), { timeout: 10_000 });
+  const { stdout } = await run(argv[0] ?? '', argv.slice(1), { timeout: 30_000 });
   return stdout.trim();
 }
 
@@ -76,6 +76,23 @@ async function account(server: KubeApiServer, namespace: string, name: string): 
 
 async function uidOf(server: KubeApiServer, path: string): Promise<string> {
   return ((await server.must('GET', path)) as { metadata: { uid: string } }).metadata.uid;
+}
+
+async function isAuthentic(server: KubeApiServer, token: string): Promise<boolean> {
+  const review = await server.must('POST', '/apis/authentication.k8s.io/v1/tokenreviews', {
+    apiVersion: 'authentication.k8s.io/v1',
+    kind: 'TokenReview',
+    spec: { token, audiences: ['beosd'] },
+  });
+  return (review as { status: { authenticated?: boolean } }).status.authenticated === true;
+}
+
+async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
+  const deadline = performance.now() + 15_000;
+  while (!(await holds())) {
+    if (performance.now() > deadline) throw new Error(`not within 15 s: ${what}`);
+    await delay(20);
+  }
 }
 
 async function main(): Promise<void> {
@@ -129,11 +146,7 @@ async function matrix(
   results: Record<string, string | number>,
 ): Promise<void> {
   // The daemon has read the pods of its node when the first of them is served.
-  const deadline = performance.now() + 15_000;
-  while ((await call(port, { from: podA })) !== '200') {
-    if (performance.now() > deadline)
-      throw new Error(`the pod is not served: ${await call(port, { from: podA })}`);
-  }
+  await until('the pod is served', async () => (await call(port, { from: podA })) === '200');
   const forwarded = { 'x-forwarded-for': '10.42.0.10' };
   const post = { method: 'POST' };
   const note = async (name: string, sent: Sent) => {
@@ -204,7 +217,12 @@ async function tokens(server: KubeApiServer, port: number, note: Note): Promise<
   await note('token that nobody signed', bearer(`${kept.slice(0, kept.lastIndexOf('.'))}.AAAA`));
   const soon = sign(server, claims('gone', shortLived, now + 500));
   await server.must('DELETE', `/api/v1/namespaces/${trusted}/serviceaccounts/gone`);
-  await delay(100);
+  await until('the server knows of the removal', async () => {
+    // Another token each time: the server remembers for a while what it has said of one.
+    const jti = performance.now().toString();
+    const token = sign(server, { ...claims('gone', shortLived, now + 500), jti });
+    return !(await isAuthentic(server, token));
+  });
   await note('token of a deleted account', bearer(soon));
   await call(port);
 }
@@ -233,7 +251,7 @@ async function down(server: KubeApiServer, port: number, note: Note): Promise<vo
   await note('token, kept before the API server went', bearer(known));
   const world = new KubeWorld(server);
   await world.pod(trusted, 'files-2', { ip: '10.42.0.10' });
-  while ((await call(port, { from: podA })) !== '200') await delay(20);
+  await until('the pod is served', async () => (await call(port, { from: podA })) === '200');
   await server.stopApi();
   await delay(300);
   await note('API server down: token that is kept', bearer(known));
