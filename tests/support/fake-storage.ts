@@ -1,4 +1,5 @@
-import { existsSync, mkdtempSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Disks } from '#host/disks.ts';
@@ -129,6 +130,17 @@ export function rig(options: RigOptions): Rig {
 
 /** A store in memory-backed files: what is tested is what is written when, not how long a disk takes. */
 export function quickStore(): Store {
-  const base = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
-  return new Store(mkdtempSync(join(base, 'beosd-storage-')), Date.now);
+  if (process.listenerCount('exit', removeStores) === 0) process.on('exit', removeStores);
+  return new Store(mkdtempSync(join(quickDisk(), stores)), Date.now);
+}
+
+const quickDisk = () => (existsSync('/dev/shm') ? '/dev/shm' : tmpdir());
+
+/** Names of our own: pids are the same in each namespace. */
+const stores = `beosd-storage-${randomUUID()}-`;
+
+/** It is memory, and in a container 64 MiB of it: a few runs of the tests would leave no room. */
+function removeStores(): void {
+  for (const name of readdirSync(quickDisk()).filter((each) => each.startsWith(stores)))
+    rmSync(join(quickDisk(), name), { recursive: true, force: true });
 }
