@@ -119,7 +119,8 @@ state = "${this.folder}/state"
     });
     this.#child = child;
     await until(async () => {
-      if (child.exitCode !== null) throw new Error(`containerd ended: ${this.log()}`);
+      if (child.exitCode !== null || child.signalCode !== null)
+        throw new Error(`containerd ended: ${this.log()}`);
       return await this.runtime.version().then(
         () => true,
         () => false,
@@ -130,7 +131,7 @@ state = "${this.folder}/state"
   async stop(): Promise<void> {
     const child = this.#child;
     this.#child = undefined;
-    if (child === undefined || child.exitCode !== null) return;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
     const ended = new Promise((resolve) => child.once('exit', resolve));
     child.kill('SIGTERM');
     await ended;

@@ -288,10 +288,8 @@ export class KubeApiServer {
     child.stderr?.pipe(log, { end: false });
     const kill = () => child.kill('SIGKILL');
     process.once('exit', kill);
-    child.once('exit', () => {
-      process.off('exit', kill);
-      log.end();
-    });
+    child.once('exit', () => process.off('exit', kill));
+    child.once('close', () => log.end()); // at 'exit' the last words are still to be written
     return child;
   }
 }
@@ -302,7 +300,6 @@ async function end(child: ChildProcess | undefined, signal: NodeJS.Signals): Pro
   await once(child, 'exit');
 }
 
-/** Waits for a process to serve: polling is all there is for somebody else's start. */
 interface Definition {
   readonly spec: {
     readonly group: string;
@@ -311,6 +308,7 @@ interface Definition {
   };
 }
 
+/** Waits for a process to serve: polling is all there is for somebody else's start. */
 async function until(what: string, ready: () => Promise<boolean>, withinMs = 30_000): Promise<void> {
   const deadline = performance.now() + withinMs;
   for (;;) {
