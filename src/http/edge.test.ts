@@ -52,6 +52,8 @@ test('who stops taking an answer, or the answers behind it, loses the connection
   ];
   for (const client of clients) client.pause();
   const deadline = { signal: AbortSignal.timeout(20_000) };
+  // A client is connected when the kernel has taken it, which may be before the server has.
+  while (accepted.length < clients.length) await once(server, 'connection', deadline);
   await Promise.all(accepted.map((socket) => socket.destroyed || once(socket, 'close', deadline)));
   assert.equal(accepted.length, 3);
   assert.equal(await left(server), 0);
@@ -74,7 +76,7 @@ test('who takes it slowly gets all of it', async (t) => {
 
 test('a connection that has got its answers waits for the next one as long as that takes', async (t) => {
   const { late, port } = await open(t);
-  const client = await ask(port, '/small', '/large', '/late');
+  const client = await ask(port, '/small', '/patient', '/late');
   let taken = 0;
   client.on('data', (chunk: Buffer) => {
     taken += chunk.length;
@@ -82,7 +84,7 @@ test('a connection that has got its answers waits for the next one as long as th
   while (taken < large.length) await once(client, 'data');
   const [response] = late;
   assert.ok(response);
-  await new Promise((resolve) => setTimeout(resolve, 3 * stalledMs));
+  await new Promise((resolve) => setTimeout(resolve, 3 * patientMs));
   response.end('late');
   const [last] = (await once(client, 'data', { signal: AbortSignal.timeout(5000) })) as [Buffer];
   assert.match(last.toString(), /late$/);
