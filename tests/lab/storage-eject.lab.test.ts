@@ -66,7 +66,7 @@ describe('eject with real holders', { skip: reason ?? false, timeout: 30 * 60_00
   };
   const ejecting = (path: string) => node.call('POST', '/command/umount-usb', { path });
   /** A process of the guest that holds the stick; resolves with its pid once it does. */
-  const holder = (script: string): Promise<{ readonly pid: number; readonly end: () => Promise<unknown> }> =>
+  const started = (script: string): Promise<{ readonly pid: number; readonly end: () => Promise<unknown> }> =>
     new Promise((resolve, reject) => {
       const command = ['sh', '-c', `${script}; echo $$; exec sleep 3600`, 'sh', held, cgroup];
       const running = node.vm.follow(command, (line) => {
@@ -78,6 +78,13 @@ describe('eject with real holders', { skip: reason ?? false, timeout: 30 * 60_00
       });
       running.ended.then(() => reject(new Error('the holder ended by itself')), reject);
     });
+  /** It has told its pid while it was still the shell. */
+  const holder = async (script: string) => {
+    const holding = await started(script);
+    const look = 'until [ "$(cat "/proc/$1/comm")" = sleep ]; do sleep 0.1; done';
+    await node.vm.run(['sh', '-c', look, 'sh', String(holding.pid)]);
+    return holding;
+  };
 
   it('is refused with who uses it: a process by its folder, one of a pod by its open file', async () => {
     const shell = await holder('cd "$1"');
