@@ -30,13 +30,8 @@ test('a name that is not resolved in time is asked for once, however often its s
 test('a server that refuses, and a name that nobody has, do not answer', async () => {
   const none: Resolve = (_, __, done) => done(new Error('ENOTFOUND'), []);
   assert.equal(await new SystemNetworkTools(new SystemExec(), none).answers('nas.test', 445, 5000), false);
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  const port = typeof address === 'object' && address !== null ? address.port : 0;
-  assert.equal(await new SystemNetworkTools(new SystemExec()).answers('127.0.0.1', port, 5000), false);
+  // A port that the kernel hands out to nobody, unlike one that a server has just left.
+  assert.equal(await new SystemNetworkTools(new SystemExec()).answers('127.0.0.1', 1, 5000), false);
 });
 
 test('the shares of an IPv6 address are those that smbclient lists, although it fails for a workgroup then', async () => {
