@@ -37,7 +37,7 @@ export function longRunContract({ scratch, launcher, secrets, kills, driver, don
       files: new Files(),
       clock: systemClock,
       checkMs: 300,
-      graceMs: 1_500,
+      graceMs: 5_000, // also on a busy machine enough for those that listen
     });
     let count = 0;
     const id = () => `t${process.pid}-${dir.slice(-6)}-${count++}`;
