@@ -57,8 +57,9 @@ async function dropUnused(kind: string): Promise<void> {
   for (const name of await readdir(labCache())) {
     if (!name.startsWith(`${kind}-`)) continue;
     const path = join(labCache(), name);
-    const { mtimeMs } = await stat(path);
-    if (Date.now() - mtimeMs > unusedFor) await rm(path, { recursive: true, force: true });
+    const found = await stat(path).catch(() => undefined); // another build may just have been finished, or removed
+    if (found !== undefined && Date.now() - found.mtimeMs > unusedFor)
+      await rm(path, { recursive: true, force: true });
   }
 }
 
