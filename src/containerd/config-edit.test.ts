@@ -10,6 +10,7 @@ import { KeyValues } from '#store/kv.ts';
 import { Store } from '#store/store.ts';
 import { mirrorsIn, mortalMirrorsIn } from '../../tests/support/fake-containerd.ts';
 import { Life } from '../../tests/support/mortal.ts';
+import { randomFrom } from '../../tests/support/random.ts';
 
 /** A configuration, and what the one edit makes of it, worked out by hand. */
 interface Trial {
@@ -210,13 +211,14 @@ const crashes = process.env['BEOSD_SOAK'] === undefined ? 8 : 200;
 test(`killed with -9 at ${crashes} random moments: the old bytes or the new ones, and the next start ends it well`, async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'beosd-crash-'));
   const seen = { old: 0, new: 0 };
+  const random = randomFrom(t, Date.now() % 1_000_000);
   const lives = await Promise.all(trials.map(async (trial) => ({ trial, ms: await measure(trial) })));
   for (let n = 0; n < crashes; n++) {
     const life = lives[n % lives.length];
     assert.ok(life);
     const { trial, ms } = life;
     layOut(folder, trial);
-    await killDuringPut(folder, Math.random() * ms * 1.1);
+    await killDuringPut(folder, random() * ms * 1.1);
     const after = readFileSync(join(folder, 'etc', 'config.toml'), 'utf8');
     const expected = trial.after(join(folder, 'etc', 'certs.d'));
     assert.ok(after === trial.before || after === expected, `neither old nor new: ${after}`);

@@ -44,7 +44,6 @@ test('what writes to a disk is waited for, also when the daemon that started it 
   assert.equal(over, false);
   child.stdin.end();
   await quiet;
-  assert.notEqual(child.exitCode, undefined);
 });
 
 test('a program that writes to a disk holds the lock itself', async () => {
