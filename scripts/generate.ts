@@ -3,7 +3,7 @@ import { operations } from '#api/operations.ts';
 import { generatedFiles } from './generated-files.ts';
 
 /**
- * Writes what is derived from the contract: docs/openapi.json, docs/policy.md, docs/errors.md.
+ * Writes what is derived from the contract: docs/openapi.json, docs/policy.md, docs/errors.md, docs/beosctl.md.
  * `--check` writes nothing and fails when one of them is stale.
  */
 const check = process.argv.includes('--check');

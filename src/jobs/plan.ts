@@ -1,3 +1,4 @@
+import { fault } from '#api/errors.ts';
 import type { DryRun } from '#api/operation.ts';
 import type { JobDefinition } from '#jobs/definition.ts';
 import type { JobRecord } from '#jobs/record.ts';
@@ -33,4 +34,10 @@ export async function planOf<I>(
     }));
   const steps = definition.phases(input).map(({ name, does, reversible }) => ({ name, does, reversible }));
   return { allowed: preconditions.every((each) => each.ok), preconditions, steps: [...stops, ...steps] };
+}
+
+/** Throws the first precondition that does not hold. */
+export async function refuseUnmet<I>(definition: JobDefinition<I>, input: I): Promise<void> {
+  const unmet = (await definition.preconditions(input)).find((each) => !each.ok);
+  if (unmet !== undefined) throw fault(unmet.code ?? 'impossible', unmet.reason);
 }

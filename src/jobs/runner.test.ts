@@ -47,6 +47,15 @@ test('a second job in the lane is refused with the id of the first', async () =>
   assert.equal(runner.get(id)?.state, 'cancelled');
 });
 
+test('a job that is not listed, or has no lane, is a mistake that is told before anything is done', async () => {
+  const install = definition('command.install', [phase('one', () => assert.fail('it began'))]);
+  const { runner } = setUp([]);
+  await assert.rejects(runner.start(install, { input: {}, caller }), /command\.install is not listed/);
+  assert.throws(() => runner.plan(install, {}), /command\.install is not listed/);
+  assert.deepEqual(runner.list(10), []);
+  assert.throws(() => setUp([definition('system.status', [])]), /system\.status .* has no lane/);
+});
+
 test('uninstall takes a running install over: it is stopped first', async () => {
   const order: string[] = [];
   const install = definition('command.install', [

@@ -8,7 +8,7 @@ import type { Jobs, StartOptions } from '#jobs/definition.ts';
 import { type JobDefinition, type Phase, type PhaseContext, Stopping } from '#jobs/definition.ts';
 import { Cancelled, Interrupted, jobErrorOf } from '#jobs/outcome.ts';
 import { Pace } from '#jobs/pace.ts';
-import { canTakeOver, planOf } from '#jobs/plan.ts';
+import { canTakeOver, planOf, refuseUnmet } from '#jobs/plan.ts';
 import {
   fromRow,
   isCancellable,
@@ -23,7 +23,7 @@ import {
 import { lostReason, resumePhase } from '#jobs/resume.ts';
 import type { Fault } from '#lib/fault.ts';
 import { Mutex } from '#lib/mutex.ts';
-import { ruleOf } from '#state/policy.ts';
+import { laneOf, ruleOf } from '#state/policy.ts';
 import type { JobJournal } from '#store/jobs.ts';
 
 export interface JobRunnerOptions {
@@ -72,13 +72,14 @@ export class JobRunner implements Jobs {
     this.#options = options;
     this.#pace = new Pace(options.clock, progressEveryMs);
     this.#definitions = new Map(options.definitions.map((definition) => [definition.operation, definition]));
+    for (const { operation } of options.definitions) laneOf(operation); // one without a lane is told at the start
   }
 
   /** Checks, journals and starts a job; returns its id. Throws the refusal. */
   start<I>(definition: JobDefinition<I>, { input, caller }: StartOptions<I>): Promise<string> {
     return this.#door.run(async () => {
       this.#inTheWay(definition); // who is refused for another job hears which, whatever else is amiss
-      await this.#refuseUnmet(definition, input);
+      await refuseUnmet(definition, input);
       const inTheWay = this.#inTheWay(definition);
       const job = this.#journalled(definition, input, caller);
       this.#launch(job, definition, async () => {
@@ -90,12 +91,8 @@ export class JobRunner implements Jobs {
 
   /** What `start` would do, without doing it. */
   plan<I>(definition: JobDefinition<I>, input: I): Promise<DryRun> {
-    const busy = this.#inLane(ruleOf(definition.operation).lane ?? 'cluster');
-    return planOf(
-      definition,
-      input,
-      busy.map(({ job }) => job),
-    );
+    const busy = this.#besides(definition).map(({ job }) => job);
+    return planOf(definition, input, busy);
   }
 
   get(id: string): Job | undefined {
@@ -182,16 +179,11 @@ export class JobRunner implements Jobs {
     await Promise.all(running.map((active) => active.ended));
   }
 
-  async #refuseUnmet<I>(definition: JobDefinition<I>, input: I): Promise<void> {
-    const unmet = (await definition.preconditions(input)).find((each) => !each.ok);
-    if (unmet !== undefined) throw fault(unmet.code ?? 'impossible', unmet.reason);
-  }
-
   /** What runs in the lane and is taken over; throws when something there is not, and when the daemon stops. */
   #inTheWay<I>(definition: JobDefinition<I>): Active[] {
     if (this.#stopping)
       throw fault('conflict', 'The daemon is stopping; ask again in a moment.', { retryAfter: 5 });
-    const busy = this.#inLane(ruleOf(definition.operation).lane ?? 'cluster');
+    const busy = this.#besides(definition);
     for (const { job } of busy) {
       if (canTakeOver(definition, job)) continue;
       throw fault('conflict', `${job.operation} is running (job ${job.id}).`, {
@@ -200,6 +192,12 @@ export class JobRunner implements Jobs {
       });
     }
     return busy;
+  }
+
+  /** What is in the lane. A job that is not listed, a mistake of ours, could not go on after a crash. */
+  #besides<I>({ operation }: JobDefinition<I>): Active[] {
+    if (!this.#definitions.has(operation)) throw new Error(`the job ${operation} is not listed`);
+    return this.#inLane(laneOf(operation));
   }
 
   #inLane(lane: string): Active[] {
@@ -211,7 +209,7 @@ export class JobRunner implements Jobs {
     const job: JobRecord = {
       id: newId(now),
       operation: definition.operation,
-      lane: ruleOf(definition.operation).lane ?? 'cluster',
+      lane: laneOf(definition.operation),
       caller,
       input,
       createdAt: now,

@@ -29,7 +29,12 @@ export function refusalByCaller(operation: OperationName, caller: Caller): Fault
 }
 
 function refusedCaller(operation: OperationName, caller: Caller): Fault<ErrorCode> {
-  if (caller.proof === 'none') return fault('unproven', `${operation} needs a proof of identity.`);
+  if (caller.proof === 'none') {
+    return fault('unproven', `${operation} needs a proof of identity.`, {
+      remedy:
+        'Sign the request (X-Signature) with the key of the owner, as beosctl does, or ask as root on the node.',
+    });
+  }
   if (caller.name !== undefined && caller.class === 'public') {
     return fault('not_owner', `${caller.name} is not the owner of this node.`);
   }

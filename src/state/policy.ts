@@ -96,3 +96,11 @@ export const policy = {
 export function ruleOf(operation: OperationName): Rule {
   return policy[operation];
 }
+
+/** The lane of an operation that starts a job. Throws for one that has none: its job would run beside any other. */
+export function laneOf(operation: OperationName): Lane {
+  const { lane } = ruleOf(operation);
+  if (lane === undefined)
+    throw new Error(`${operation} starts a job, and has no lane in src/state/policy.ts`);
+  return lane;
+}
