@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { after, test } from 'node:test';
 import { type Exec, ExecError, type RunResult } from '#host/exec.ts';
 import { Files } from '#host/files.ts';
@@ -94,4 +94,28 @@ test('on a machine that is too slow to look at all processes in time, those that
   const holders = await processes.holders(root?.dev ?? '', late.signal);
   assert.equal(holders.length, 1);
   await assert.rejects(processes.holders(root?.dev ?? '', late.signal), /five seconds are over/);
+});
+
+test('a thread that ends while it is looked at hides nothing of those that go on', async () => {
+  const fd = openSync('/proc/version', 'r');
+  const child = spawn('sleep', ['60'], { cwd: '/', stdio: [fd, 'ignore', 'ignore'] });
+  after(() => child.kill('SIGKILL'));
+  closeSync(fd);
+  await became(child);
+  assert.ok(child.pid !== undefined && proc !== undefined);
+  const task = `/proc/${child.pid}/task`;
+  let looks = 0;
+  class EndingThread extends Files {
+    override list(path: string): string[] {
+      if (path === task) return ['ended', String(child.pid)];
+      // Its descriptors are those of all, and it is gone before they can be read.
+      if (path === `${task}/ended/fd`) return looks++ === 0 ? super.list(`${task}/${child.pid}/fd`) : [];
+      return super.list(path);
+    }
+  }
+  const exec = execThat(async () => ({ exitCode: 1, stdout: '', stderr: '' }));
+  const processes = new SystemProcesses(exec, new EndingThread());
+  const holders = await processes.holders(proc.dev, AbortSignal.timeout(20_000));
+  assert.equal(holders.find(({ pid }) => pid === child.pid)?.path, '/proc/version');
+  assert.ok(looks > 0);
 });

@@ -157,9 +157,11 @@ export class SystemProcesses implements Processes {
       // Threads share their files, unless one has asked for its own: then it has others, or more, than the one before.
       const open = this.#list(`${folder}/fd`);
       if (open.join() === files) continue;
-      files = open.join();
       const held = await this.#openOn(folder, open, ids);
       if (held !== undefined) return held;
+      // A thread that has ended meanwhile could not be read to the end, and says nothing of those that go on.
+      const stillOpen = this.#list(`${folder}/fd`).join();
+      files = stillOpen === open.join() ? stillOpen : '';
     }
     return undefined;
   }
