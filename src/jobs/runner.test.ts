@@ -51,7 +51,7 @@ test('a job that is not listed, or has no lane, is a mistake that is told before
   const install = definition('command.install', [phase('one', () => assert.fail('it began'))]);
   const { runner } = setUp([]);
   await assert.rejects(runner.start(install, { input: {}, caller }), /command\.install is not listed/);
-  assert.throws(() => runner.plan(install, {}), /command\.install is not listed/);
+  await assert.rejects(runner.plan(install, {}), /command\.install is not listed/);
   assert.deepEqual(runner.list(10), []);
   assert.throws(() => setUp([definition('system.status', [])]), /system\.status .* has no lane/);
 });

@@ -90,9 +90,9 @@ export class JobRunner implements Jobs {
   }
 
   /** What `start` would do, without doing it. */
-  plan<I>(definition: JobDefinition<I>, input: I): Promise<DryRun> {
+  async plan<I>(definition: JobDefinition<I>, input: I): Promise<DryRun> {
     const busy = this.#besides(definition).map(({ job }) => job);
-    return planOf(definition, input, busy);
+    return await planOf(definition, input, busy);
   }
 
   get(id: string): Job | undefined {
