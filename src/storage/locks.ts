@@ -16,6 +16,20 @@ export class Locks {
     }
   }
 
+  /**
+   * The lock for as long as the function that comes has not been called. Who holds one takes another only where it is
+   * not {@link busy}: then nobody waits for who waits for him.
+   */
+  acquire(key: string): Promise<() => void> {
+    const given = Promise.withResolvers<() => void>();
+    const returned = Promise.withResolvers<void>();
+    void this.run(key, () => {
+      given.resolve(returned.resolve);
+      return returned.promise;
+    });
+    return given.promise;
+  }
+
   /** Somebody is at it, or waits for it. */
   busy(key: string): boolean {
     return this.#locks.has(key);

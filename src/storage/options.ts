@@ -119,10 +119,17 @@ export function nfsOptions(version?: NfsVersion): string[] {
 }
 
 /**
- * The version by which a server is reached on a new connection. The kernel shares one connection among all mounts of a
- * server and version; while that one waits to connect again (up to half a lease, after each failure longer), a mount
- * made anew would wait with it. Undefined: an older protocol, for which there is no other.
+ * What names the connection of an NFS mount: the kernel shares one among all mounts of a server and version. While that
+ * one waits to connect again (up to half a lease, after each failure longer), every mount of it waits. Undefined: an
+ * older protocol, or not NFS.
  */
+export function nfsConnection(superOptions: readonly string[]): string | undefined {
+  const version = superOptions.find((option) => /^vers=4\.[12]$/.test(option));
+  const address = addressOf(superOptions);
+  return version === undefined || address === undefined ? undefined : `${version} ${address}`;
+}
+
+/** The version by which the same server has a connection of its own. Undefined: there is none for that protocol. */
 export function otherNfsVersion(superOptions: readonly string[]): NfsVersion | undefined {
   if (superOptions.includes('vers=4.2')) return '4.1';
   return superOptions.includes('vers=4.1') ? '4.2' : undefined;

@@ -10,6 +10,8 @@ import type { Wish } from '#storage/share-wish.ts';
 import { credentialsFile, mountFault } from '#storage/smb.ts';
 
 const mountTimeout = 25_000;
+/** So long a mount may wait, ms, for a connection that the kernel had before. */
+const soon = 4000;
 
 /** Mounts shares with the login that is kept for them. Callers hold the lock of the row's identity. */
 export class ShareMounter {
@@ -38,14 +40,32 @@ export class ShareMounter {
     this.#parts.registry.update(row.identity, { sealed: await this.seal(wish) });
   }
 
-  /** Mounts; a failure is the refusal for the client, with the mount program's own words. */
+  /**
+   * Mounts; a failure is the refusal for the client, with the mount program's own words. NFS is mounted in this version,
+   * else in the one that it had last: a server that starts lets nobody open a file until all clients that it knew are
+   * back, or 90 s have passed (RFC 8881 §8.4.2), and to it the same machine is another client in another version.
+   */
   async mount(row: MountRow, sealed: string | undefined, version?: NfsVersion): Promise<MountRow> {
-    if (row.kind === 'nfs') return this.#mountNfs(row, version ?? row.extra.nfsVersion);
-    if (sealed === undefined) return this.#attempt(row, this.#smbOptions(row, undefined));
-    const login = await this.#open(row, sealed);
-    return this.#parts.machine.secrets.withFile(login, (file) =>
-      this.#attempt(row, this.#smbOptions(row, file)),
-    );
+    return await refusing(async () => {
+      if (row.kind === 'nfs') return await this.#mountNfs(row, version, mountTimeout);
+      if (sealed === undefined) return await this.#attempt(row, this.#smbOptions(row, undefined));
+      const login = await this.#open(row, sealed);
+      return await this.#parts.machine.secrets.withFile(login, (file) =>
+        this.#attempt(row, this.#smbOptions(row, file)),
+      );
+    });
+  }
+
+  /** The same for NFS in the version that it had last; undefined: it takes long, and nothing is mounted. */
+  async mountSoon(row: MountRow): Promise<MountRow | undefined> {
+    return await refusing(async () => {
+      try {
+        return await this.#mountNfs(row, undefined, soon);
+      } catch (error) {
+        if (error instanceof ExecError && error.reason === 'timeout') return undefined;
+        throw error;
+      }
+    });
   }
 
   async #open(row: MountRow, sealed: string): Promise<string> {
@@ -57,16 +77,19 @@ export class ShareMounter {
     }
   }
 
-  /** In the version that it had last: a server that starts waits for all the clients that it knew (RFC 8881 §8.4.2). */
-  async #mountNfs(row: MountRow, nfsVersion: NfsVersion | undefined): Promise<MountRow> {
+  async #mountNfs(row: MountRow, asked: NfsVersion | undefined, timeoutMs: number): Promise<MountRow> {
     const { registry } = this.#parts;
+    const nfsVersion = asked ?? row.extra.nfsVersion;
     try {
-      const mounted = await this.#attempt(row, nfsOptions(nfsVersion));
+      const mounted = await this.#attempt(row, nfsOptions(nfsVersion), timeoutMs);
       return registry.put({ ...mounted, extra: { ...mounted.extra, nfsVersion } });
     } catch (error) {
-      // A server need not speak the version that was to be the way around a connection that hangs.
-      if (nfsVersion === undefined || !/not supported/i.test(messageOf(error))) throw error;
-      return this.#mountNfs(registry.get(row.identity) ?? row, undefined);
+      // A server need not speak for ever the version that was the way around a connection that hung.
+      const words = error instanceof ExecError ? wordsOf(error) : '';
+      if (asked !== undefined || nfsVersion === undefined || !/not supported/i.test(words)) throw error;
+      const known = registry.get(row.identity) ?? row;
+      const free = { ...known, extra: { ...known.extra, nfsVersion: undefined } };
+      return await this.#mountNfs(free, undefined, timeoutMs);
     }
   }
 
@@ -74,12 +97,17 @@ export class ShareMounter {
     return smbOptions(this.#parts.settings.owner, { port: row.extra.port, credentials });
   }
 
-  async #attempt(row: MountRow, options: readonly string[]): Promise<MountRow> {
-    try {
-      return await this.#parts.mounter.mount(row, { type: row.fstype, options, timeoutMs: mountTimeout });
-    } catch (error) {
-      if (error instanceof ExecError) throw mountFault(wordsOf(error), error.reason === 'timeout');
-      throw error;
-    }
+  #attempt(row: MountRow, options: readonly string[], timeoutMs = mountTimeout): Promise<MountRow> {
+    return this.#parts.mounter.mount(row, { type: row.fstype, options, timeoutMs });
+  }
+}
+
+/** What the mount program said, as a refusal for the client. */
+async function refusing<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof ExecError) throw mountFault(wordsOf(error), error.reason === 'timeout');
+    throw error;
   }
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ExecError } from '#host/exec.ts';
-import { FakeMachine, type FakeVolume } from '#host/fake/machine.ts';
+import { FakeMachine } from '#host/fake/machine.ts';
 import { isFault } from '#lib/fault.ts';
 import { pass, shares, target } from '../../tests/support/fake-shares.ts';
 import { quickStore, shareRoot } from '../../tests/support/fake-storage.ts';
@@ -39,30 +39,6 @@ test('a server that was away for long is used as soon as it is back', async () =
   machine.servers.add('nas');
   await pass(clock, 4000);
   assert.ok(entryOf('nas'));
-  await storage.close();
-});
-
-test('an NFS mount that hangs although its server is back is made anew over a connection of its own', async () => {
-  const { storage, machine, clock } = await shares();
-  const volume: FakeVolume = { fstype: 'nfs', uuid: 'export', label: '', files: new Map() };
-  machine.shares.set('nas:/export', volume);
-  const path = await storage.shares.mountNfs({ server: 'nas', path: '/export' }, undefined);
-  const versions = () => machine.entries().find((each) => each.target === path)?.superOptions;
-  assert.deepEqual(versions(), ['vers=4.2']);
-  const loseAndReturn = async () => {
-    machine.servers.delete('nas');
-    machine.dead.add(path);
-    await pass(clock, 20_000);
-    machine.servers.add('nas');
-    await pass(clock, 15_000);
-    machine.dead.delete(path);
-  };
-  await loseAndReturn();
-  assert.deepEqual(versions(), ['vers=4.1'], 'mounts of one version share one connection');
-  assert.equal(storage.registry.get('nfs://nas/export')?.extra.nfsVersion, '4.1', 'kept for the next start');
-  volume.refuses = 'vers=4.2';
-  await loseAndReturn();
-  assert.deepEqual(versions(), ['vers=4.2'], 'what the server speaks by itself, when it refuses the other');
   await storage.close();
 });
 

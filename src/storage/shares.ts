@@ -5,10 +5,11 @@ import { isFault, messageOf } from '#lib/fault.ts';
 import { Breaker } from '#storage/breaker.ts';
 import type { LocalParts } from '#storage/local.ts';
 import { type NfsTarget, nfsFolder, nfsIdentity, nfsSource } from '#storage/nfs.ts';
-import { addressOf, type NfsVersion, otherNfsVersion } from '#storage/options.ts';
-import type { Standing } from '#storage/own.ts';
+import type { NfsVersion } from '#storage/options.ts';
 import type { MountRow } from '#storage/registry.ts';
+import { Dials } from '#storage/share-dials.ts';
 import { ShareMounter } from '#storage/share-mounter.ts';
+import { type Doubt, ShareRemakes } from '#storage/share-remakes.ts';
 import { newRow, type Wish } from '#storage/share-wish.ts';
 import { type Login, refusesLogin, type SmbTarget, smbFolder, smbIdentity, smbSource } from '#storage/smb.ts';
 import type { UsageProbe } from '#storage/usage.ts';
@@ -17,26 +18,14 @@ export interface SharesParts extends LocalParts {
   readonly probe: UsageProbe;
 }
 
-/** How often the server of a share is asked for a connection, and how long it may take, ms: its death shows within 10 s. */
+/** How often the server of a share is asked for a connection, ms: its death shows within 10 s. */
 const tendEvery = 3000;
-const dialTimeout = 4000;
-/** So long a mount may fail, or not find back to a server that was away, ms, before it is made anew. */
-const mendsItself = 5000;
-/** So long a mount may hang of a server that takes connections all the time, ms. */
-const hangsFor = 60_000;
 
 /** Why a share whose server is there is not mounted, in the words of the mount program. */
 export interface MountFailure {
   readonly words: string;
   /** Only other credentials can mend it. */
   readonly needsLogin: boolean;
-}
-
-interface Doubt {
-  /** By the monotonic clock, ms. */
-  readonly since: number;
-  /** The server was away before. */
-  readonly returned: boolean;
 }
 
 /**
@@ -58,6 +47,7 @@ export class Shares {
   readonly #doubted = new Map<string, Doubt>();
   /** What the last try to mount a share again has failed for. */
   readonly #failures = new Map<string, MountFailure>();
+  readonly #remakes: ShareRemakes;
   readonly #stop = new AbortController();
   #loop: Promise<void> = Promise.resolve();
   /** Resolved when there may be a share to look after, or no more time to do so. */
@@ -66,6 +56,12 @@ export class Shares {
   constructor(parts: SharesParts) {
     this.#parts = parts;
     this.#shareMounter = new ShareMounter(parts);
+    this.#remakes = new ShareRemakes(parts, this.#doubted, {
+      mount: (identity, version) => this.#mountAgain(identity, version),
+      mountSoon: (identity) => this.#mountAgain(identity, 'soon'),
+      failed: (identity) => this.#breakerOf(identity).failed(parts.machine.clock.monotonic()),
+      stops: () => this.#stop.signal.aborted,
+    });
   }
 
   /** Records what a crash or a reboot changed, and begins to look after the shares; resolves when each was tried once. */
@@ -148,11 +144,11 @@ export class Shares {
 
   /** Looks after every share once that is not being looked after already; the loop does it all the time. */
   async tend(): Promise<void> {
-    const dialled = new Map<string, Promise<boolean>>();
+    const dials = new Dials(this.#parts.machine.network);
     const { locks } = this.#parts;
     const free = this.rows().filter(({ identity }) => !locks.busy(identity) && !this.#tending.has(identity));
     for (const row of free) {
-      const work = row.wanted ? this.#tendOne(row, dialled) : this.#finishUmount(row.identity);
+      const work = row.wanted ? this.#tendOne(row, dials) : this.#finishUmount(row.identity);
       const logged = work.catch((error: unknown) =>
         this.#parts.around.log('cannot look after a share', { path: row.name, error: messageOf(error) }),
       );
@@ -212,15 +208,14 @@ export class Shares {
         if (known === undefined) this.#forget(registry.get(wish.identity) ?? row);
         throw error;
       }
-      this.#breakers.delete(wish.identity);
-      this.#failures.delete(wish.identity);
+      for (const memory of [this.#breakers, this.#doubted, this.#failures]) memory.delete(wish.identity);
       probe.mounted(wish.identity, mounter.pathOf(row));
       around.emit({ action: 'mounted', kind: wish.kind, path: mounter.pathOf(row), readOnly: false });
       return mounter.pathOf(row);
     });
   }
 
-  async #tendOne(row: MountRow, dialled: Map<string, Promise<boolean>>): Promise<void> {
+  async #tendOne(row: MountRow, dials: Dials): Promise<void> {
     const { mounter, machine, locks } = this.#parts;
     const breaker = this.#breakerOf(row.identity);
     const at = mounter.standing(row);
@@ -229,7 +224,7 @@ export class Shares {
       this.#failures.set(row.identity, { words, needsLogin: false });
       return;
     }
-    const answers = await this.#dial(row, at, dialled);
+    const answers = await dials.answers(row, at);
     // What went wrong while the server was away says nothing about it now.
     if (answers && this.#away.delete(row.identity)) {
       breaker.returned();
@@ -241,32 +236,11 @@ export class Shares {
     }
     if (at.kind !== 'absent') return this.#checkMounted(row, answers, breaker);
     if (!answers || !breaker.mayTry(machine.clock.monotonic())) return;
-    await locks.run(row.identity, () => this.#mountAgain(row.identity, breaker));
-  }
-
-  /**
-   * Whether the server takes connections: by its name, or at the address by which it was mounted, which is all that the
-   * kernel needs. A name that cannot be resolved for a while makes no share dead.
-   */
-  #dial(row: MountRow, at: Standing, dialled: Map<string, Promise<boolean>>): Promise<boolean> {
-    const port = row.kind === 'nfs' ? 2049 : (row.extra.port ?? 445);
-    const mounted =
-      at.kind === 'ours' || at.kind === 'covered' ? addressOf(at.entry.superOptions) : undefined;
-    const hosts = [row.extra.server ?? '', ...(mounted === undefined ? [] : [mounted])];
-    const dials = hosts.map((host) => {
-      const key = `${host} ${port}`;
-      const dial = dialled.get(key) ?? this.#parts.machine.network.answers(host, port, dialTimeout);
-      dialled.set(key, dial);
-      return dial;
-    });
-    return new Promise((resolve) => {
-      for (const dial of dials) void dial.then((answers) => answers && resolve(true));
-      void Promise.all(dials).then((answers) => resolve(answers.includes(true)));
-    });
+    await locks.run(row.identity, () => this.#mountAgain(row.identity));
   }
 
   async #checkMounted(row: MountRow, answers: boolean, breaker: Breaker): Promise<void> {
-    const { probe, mounter, machine, locks } = this.#parts;
+    const { probe, mounter, machine } = this.#parts;
     const path = mounter.pathOf(row);
     if (!answers) {
       this.#doubted.delete(row.identity);
@@ -277,56 +251,47 @@ export class Shares {
       this.#doubted.delete(row.identity);
       return;
     }
-    const begun = { since: machine.clock.monotonic(), returned: false };
+    const begun: Doubt = { since: machine.clock.monotonic(), returned: false };
     const doubt = this.#doubted.get(row.identity) ?? begun;
     this.#doubted.set(row.identity, doubt);
-    const said = await probe.check(row.identity, path);
-    if (said === 'answers') {
+    doubt.said = probe.check(row.identity, path);
+    if ((await doubt.said) === 'answers') {
       this.#doubted.delete(row.identity);
       breaker.succeeded();
       return;
     }
     // The server is there, but this mount of it is not. After a loss the kernel may wait long before it connects anew:
     // what does not answer soon is made anew. Disks that spin up only answer late: who has files open keeps them.
-    const now = machine.clock.monotonic();
-    const patience = said === 'hangs' && !doubt.returned ? hangsFor : mendsItself;
-    if (now - doubt.since < patience || !breaker.mayTry(now)) return;
-    await locks.run(row.identity, () => this.#remount(row.identity, doubt, breaker));
+    const isDue = await this.#remakes.isDue(row, doubt);
+    if (isDue && breaker.mayTry(machine.clock.monotonic())) await this.#remakes.remake(row, doubt);
   }
 
-  /** The doubt was of the mount that was asked: one that a person has made meanwhile, or that is made here, has none. */
-  async #remount(identity: string, doubt: Doubt, breaker: Breaker): Promise<void> {
-    const { registry, mounter, around } = this.#parts;
-    const row = registry.get(identity);
-    if (row === undefined || !row.wanted || this.#doubted.get(identity) !== doubt) return;
-    const at = mounter.standing(row);
-    const version = at.kind === 'ours' ? otherNfsVersion(at.entry.superOptions) : undefined;
-    try {
-      await mounter.umount(row, { lazy: true, timeoutMs: 5000 });
-    } catch (error) {
-      breaker.failed(this.#parts.machine.clock.monotonic());
-      around.log('a dead share could not be detached', { path: row.name, error: messageOf(error) });
-      return;
-    }
-    this.#doubted.delete(identity);
-    await this.#mountAgain(identity, breaker, version);
-  }
-
-  async #mountAgain(identity: string, breaker: Breaker, version?: NfsVersion): Promise<void> {
+  /** Mounts a share that is not mounted; never rejects. Late: it was to be soon, and nothing is mounted. */
+  async #mountAgain(identity: string, how?: NfsVersion | 'soon'): Promise<'mounted' | 'late' | 'failed'> {
     const { registry, machine, around, mounter, probe } = this.#parts;
-    const known = registry.get(identity);
-    if (known === undefined || !known.wanted) return;
+    const breaker = this.#breakerOf(identity);
+    let path = identity;
     try {
+      const known = registry.get(identity);
+      if (known === undefined || !known.wanted) return 'failed';
+      path = mounter.pathOf(known);
       // Taken away by somebody else, or by the kernel: a pod that removes the folder in its own namespace does that.
       const row = known.phase === 'none' ? known : mounter.settle(identity);
-      if (row.phase !== 'none') return;
-      await this.#shareMounter.mount(row, row.sealed, version);
+      if (row.phase !== 'none') return 'failed';
+      const made =
+        how === 'soon'
+          ? await this.#shareMounter.mountSoon(row)
+          : await this.#shareMounter.mount(row, row.sealed, how);
+      if (made === undefined) return 'late';
       this.#failures.delete(identity);
+      // What was doubted was the mount before.
+      this.#doubted.delete(identity);
       probe.renewed(identity);
       // One that mounts and then answers nothing is not made anew all the time.
-      if ((await probe.check(identity, mounter.pathOf(row))) === 'answers') breaker.succeeded();
+      if ((await probe.check(identity, path)) === 'answers') breaker.succeeded();
       else breaker.failed(machine.clock.monotonic());
-      around.emit({ action: 'mounted', kind: row.kind, path: mounter.pathOf(row), readOnly: false });
+      around.emit({ action: 'mounted', kind: row.kind, path, readOnly: false });
+      return 'mounted';
     } catch (error) {
       const now = machine.clock.monotonic();
       const [words, before] = [messageOf(error), this.#failures.get(identity)?.words];
@@ -334,8 +299,8 @@ export class Shares {
       if (refusesLogin(error)) breaker.refused(now);
       this.#failures.set(identity, { words, needsLogin: needsLogin(error) });
       // Once, not every eight seconds.
-      if (words !== before)
-        around.log('a share could not be mounted again', { path: known.name, error: words });
+      if (words !== before) around.log('a share could not be mounted again', { path, error: words });
+      return 'failed';
     }
   }
 

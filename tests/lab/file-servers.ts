@@ -129,3 +129,15 @@ export async function turn(
   const { stdout } = await vm.run(['/opt/lab/servers.sh', act, kind], { timeoutMs: 180_000 });
   return Number(stdout.trim());
 }
+
+/**
+ * Waits until the NFS server knows no client that is gone. One that had to change its version in a test before leaves
+ * one behind (docs/adr/2026-11-29-nfs-mounts-made-anew.md), which is forgotten after a lease of 90 s; a server that is
+ * started earlier waits for it before it opens a file for anybody (RFC 8881 §8.4.2).
+ */
+export async function untilGoneAreForgotten(vm: Guest): Promise<void> {
+  const script = `
+    mounted=$(awk '$3 == "nfs4"' /proc/mounts | grep -o 'vers=4.[12]' | sort -u | wc -l)
+    until [ "$(cat /proc/fs/nfsd/clients/*/info | grep -c '^name:')" -le "$mounted" ]; do sleep 1; done`;
+  await vm.run(['sh', '-c', script], { timeoutMs: 180_000 });
+}

@@ -40,8 +40,14 @@ function errno(code: string, path: string): Error {
   return Object.assign(new Error(`${code}: ${path}`), { code });
 }
 
-function failed(file: string, words: string): ExecError {
-  return new ExecError({ file, args: [], reason: 'exit', exitCode: 32, stdout: '', stderr: words });
+function failed(file: string, words: string, reason: 'exit' | 'timeout' = 'exit'): ExecError {
+  const exitCode = reason === 'exit' ? 32 : null;
+  return new ExecError({ file, args: [], reason, exitCode, stdout: '', stderr: words });
+}
+
+/** What the kernel settles on when nothing is asked for is the newest that it speaks. */
+function nfsVersionOf(options: readonly string[]): string {
+  return options.find((option) => option.startsWith('vers=')) ?? 'vers=4.2';
 }
 
 /**
@@ -58,6 +64,8 @@ export class FakeMachine {
   readonly servers = new Set<string>();
   /** Lines of fstab: mount point → UUID. */
   readonly fstab = new Map<string, string>();
+  /** NFS versions whose old connection the kernel still holds on to: a mount by them waits. */
+  readonly stuck = new Set<string>();
   /** Mount points that do not answer. */
   readonly dead = new Set<string>();
   readonly #plugged: Plugged[] = [];
@@ -219,6 +227,8 @@ export class FakeMachine {
     if (volume.broken !== undefined) throw failed('mount', volume.broken);
     if (request.options.some((option) => option === volume.refuses))
       throw failed('mount', 'mount.nfs: Protocol not supported');
+    if (request.fstype === 'nfs' && this.stuck.has(nfsVersionOf(request.options)))
+      throw failed('mount', '', 'timeout');
     const readOnly = request.options.includes('ro');
     if (volume.dirty === true && !readOnly)
       throw failed('mount', 'volume is dirty and "force" flag is not set');
@@ -302,8 +312,8 @@ export class FakeMachine {
     volume: FakeVolume | undefined,
   ): Mounted {
     const id = this.#nextMount++;
-    const version = options.find((option) => option.startsWith('vers=')) ?? 'vers=4.2';
-    const superOptions = fstype === 'nfs' ? [version] : [];
+    const superOptions =
+      fstype === 'nfs' ? [nfsVersionOf(options), `addr=${source.slice(0, source.lastIndexOf(':/'))}`] : [];
     const plain = { parent: 1, root: '/', propagation: [], superOptions };
     return { ...plain, id, dev, target, options, fstype, source, volume };
   }
