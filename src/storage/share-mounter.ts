@@ -11,7 +11,7 @@ import { credentialsFile, mountFault } from '#storage/smb.ts';
 
 const mountTimeout = 25_000;
 /** So long a mount may wait, ms, for a connection that the kernel had before. */
-const soon = 4000;
+const soon = 3000;
 
 /** Mounts shares with the login that is kept for them. Callers hold the lock of the row's identity. */
 export class ShareMounter {
@@ -84,9 +84,9 @@ export class ShareMounter {
       const mounted = await this.#attempt(row, nfsOptions(nfsVersion), timeoutMs);
       return registry.put({ ...mounted, extra: { ...mounted.extra, nfsVersion } });
     } catch (error) {
-      // A server need not speak for ever the version that was the way around a connection that hung.
+      // A server need not speak the version that is, or was, the way around a connection that hangs.
       const words = error instanceof ExecError ? wordsOf(error) : '';
-      if (asked !== undefined || nfsVersion === undefined || !/not supported/i.test(words)) throw error;
+      if (nfsVersion === undefined || !/not supported/i.test(words)) throw error;
       const known = registry.get(row.identity) ?? row;
       const free = { ...known, extra: { ...known.extra, nfsVersion: undefined } };
       return await this.#mountNfs(free, undefined, timeoutMs);

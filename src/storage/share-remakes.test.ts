@@ -115,6 +115,20 @@ test('while the kernel holds on to the old connection an NFS mount is made anew 
   await storage.close();
 });
 
+test('a server that does not speak the other version has its share back when the kernel has connected', async () => {
+  const { storage, machine, clock, paths, volumes, versions, loseAndReturn } = await exports('photos');
+  const volume = volumes.get('photos');
+  assert.ok(volume);
+  volume.refuses = 'vers=4.1';
+  machine.stuck.add('vers=4.2');
+  await loseAndReturn(...paths);
+  assert.deepEqual(versions(), [undefined]);
+  machine.stuck.clear();
+  await pass(clock, 15_000);
+  assert.deepEqual(versions(), ['vers=4.2']);
+  await storage.close();
+});
+
 test('NFS mounts of one connection are all detached before the first of them is made anew', async () => {
   const { storage, machine, acts, paths, versions, loseAndReturn } = await exports(
     'photos',
@@ -184,12 +198,18 @@ test('a share whose mount takes long keeps no other of its connection detached o
     'photos',
     'music',
   );
-  const [photos = ''] = paths;
+  const [photos = '', music = ''] = paths;
   machine.stuck.add('vers=4.2');
   await lose(...paths);
   const mounting = gate('mount vers=4.1', photos);
   await restore(15_000);
   assert.deepEqual(versions(), [undefined, 'vers=4.1']);
+  const isInvalid = async () =>
+    (await storage.mounted((row) => row.path === music)).map((row) => row.invalid).join();
+  assert.equal(await isInvalid(), 'false');
+  machine.servers.delete('nas');
+  await pass(clock, 4000);
+  assert.equal(await isInvalid(), 'true', 'it is looked after all the time');
   await storage.shares.umount(rowOf('music'), false);
   assert.deepEqual(versions(), [undefined, undefined]);
   mounting.resolve();

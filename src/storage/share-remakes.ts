@@ -3,16 +3,14 @@ import { SingleFlight } from '#lib/mutex.ts';
 import type { LocalParts } from '#storage/local.ts';
 import { type NfsVersion, nfsConnection, otherNfsVersion } from '#storage/options.ts';
 import type { MountRow } from '#storage/registry.ts';
+import type { Said, UsageProbe } from '#storage/usage.ts';
 
 /** So long a mount may fail, or not find back to a server that was away, ms, before it is made anew. */
 const mendsItself = 5000;
-/** The same for NFS after its server was away: a mount that hung when the server was back waits for the kernel, up to 45 s. */
-const nfsMendsItself = 2000;
+/** The same for an NFS mount that hangs after its server was away: the kernel connects again by now, or in up to 45 s. */
+const nfsMendsItself = 3000;
 /** So long a mount may hang of a server that takes connections all the time, ms. */
 const hangsFor = 60_000;
-
-/** What came of asking a mount: it answers, it answers with an error, or it does not answer in time. */
-export type Said = 'answers' | 'fails' | 'hangs';
 
 /** A mount does not answer well although its server takes connections. */
 export interface Doubt {
@@ -27,6 +25,10 @@ export interface Doubt {
 interface Suspect {
   readonly identity: string;
   readonly doubt: Doubt;
+}
+
+export interface RemakeParts extends LocalParts {
+  readonly probe: UsageProbe;
 }
 
 /** A share that was detached, and whose lock is held. */
@@ -54,12 +56,14 @@ export interface RemakeActs {
  * INVARIANT: only what was asked itself, and did not answer for as long as its kind is given, is detached.
  */
 export class ShareRemakes {
-  readonly #parts: LocalParts;
+  readonly #parts: RemakeParts;
   readonly #doubts: ReadonlyMap<string, Doubt>;
   readonly #acts: RemakeActs;
   readonly #flights = new SingleFlight<void>();
+  /** Mounts that go on by themselves. */
+  readonly #mounting = new Set<Promise<void>>();
 
-  constructor(parts: LocalParts, doubts: ReadonlyMap<string, Doubt>, acts: RemakeActs) {
+  constructor(parts: RemakeParts, doubts: ReadonlyMap<string, Doubt>, acts: RemakeActs) {
     this.#parts = parts;
     this.#doubts = doubts;
     this.#acts = acts;
@@ -68,14 +72,22 @@ export class ShareRemakes {
   /** The doubt has lasted for as long as the mount is left to the kernel. */
   async isDue({ kind }: MountRow, doubt: Doubt): Promise<boolean> {
     const said = await doubt.said;
-    if (said === undefined || said === 'answers') return false;
+    if (said !== 'hangs' && said !== 'fails') return false;
     const afterReturn = kind === 'nfs' ? nfsMendsItself : mendsItself;
-    const always = said === 'hangs' ? hangsFor : mendsItself;
-    const patience = doubt.returned ? afterReturn : always;
+    const whenItHangs = doubt.returned ? afterReturn : hangsFor;
+    const patience = said === 'hangs' ? whenItHangs : mendsItself;
     return this.#parts.machine.clock.monotonic() - doubt.since >= patience;
   }
 
-  /** Makes a mount anew whose doubt is due, unless it is another mount by now; nothing if it cannot be detached. */
+  /** Resolves when nothing is being mounted any more. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#mounting);
+  }
+
+  /**
+   * Makes a mount anew whose doubt is due, unless it is another mount by now; nothing if it cannot be detached. What
+   * takes long goes on under the share's lock when this has resolved.
+   */
   remake(row: MountRow, doubt: Doubt): Promise<void> {
     const connection = this.#connectionOf(row);
     return this.#flights.run(connection ?? row.identity, () =>
@@ -118,8 +130,7 @@ export class ShareRemakes {
     const { registry, mounter, around } = this.#parts;
     try {
       const row = registry.get(identity);
-      // The doubt is of the mount that was asked: one that was made meanwhile has none.
-      if (row?.wanted === true && this.#doubts.get(identity) === doubt && !this.#acts.stops()) {
+      if (row?.wanted === true && (await this.#isStillDead(row, doubt)) && !this.#acts.stops()) {
         const at = mounter.standing(row);
         const otherwise = at.kind === 'ours' ? otherNfsVersion(at.entry.superOptions) : undefined;
         await mounter.umount(row, { lazy: true, timeoutMs: 5000 });
@@ -133,17 +144,30 @@ export class ShareRemakes {
     return undefined;
   }
 
-  async #mountAll([scout, ...others]: readonly Detached[]): Promise<void> {
-    if (scout === undefined) return;
-    const isAlone = scout.otherwise === undefined;
-    const isLate = !isAlone && (await this.#acts.mountSoon(scout.identity)) === 'late';
-    if (!isAlone && !isLate) scout.release();
-    const left = isAlone || isLate ? [scout, ...others] : others;
+  /** The lock was waited for: it may answer by now, and a mount that was made meanwhile has no doubt, or another. */
+  async #isStillDead(row: MountRow, doubt: Doubt): Promise<boolean> {
+    const isDue = await this.isDue(row, doubt);
+    return isDue && this.#doubts.get(row.identity) === doubt && this.#parts.probe.isInvalid(row.identity);
+  }
+
+  async #mountAll(detached: readonly Detached[]): Promise<void> {
+    const scout = detached.find((each) => each.otherwise !== undefined);
+    const isLate = scout !== undefined && (await this.#acts.mountSoon(scout.identity)) === 'late';
+    if (!isLate) scout?.release();
     // Each for itself: one whose disk is dying keeps nobody else waiting.
-    const mounts = left.map(async ({ identity, otherwise, release }) => {
-      if (!this.#acts.stops()) await this.#acts.mount(identity, isLate ? otherwise : undefined);
-      release();
-    });
-    await Promise.all(mounts);
+    for (const each of detached) if (isLate || each !== scout) this.#mount(each, isLate);
+  }
+
+  #mount({ identity, otherwise, release }: Detached, isLate: boolean): void {
+    const mount = async () => {
+      try {
+        if (!this.#acts.stops()) await this.#acts.mount(identity, isLate ? otherwise : undefined);
+      } finally {
+        release();
+        this.#mounting.delete(mounting);
+      }
+    };
+    const mounting = Promise.resolve().then(mount);
+    this.#mounting.add(mounting);
   }
 }

@@ -87,6 +87,7 @@ export class Shares {
     this.#wished.resolve();
     await this.#loop;
     await Promise.all(this.#tending.values());
+    await this.#remakes.idle();
   }
 
   failureOf(identity: string): MountFailure | undefined {

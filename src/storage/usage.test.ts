@@ -52,3 +52,32 @@ test('a dead mount is neither called alive nor to be made anew at once because n
   assert.equal(await check(), 'answers');
   assert.deepEqual(changes, [true, false]);
 });
+
+test('a dead mount is not said to hang when nothing answers in time', async () => {
+  const { mounts } = new FakeMachine().ports();
+  const late = { file: 'stat', args: [], reason: 'timeout', exitCode: null, stdout: '', stderr: '' } as const;
+  let isSlow = true;
+  const usage: typeof mounts.usage = (path, timeoutMs) =>
+    path === '/srv/share' || isSlow ? Promise.reject(new ExecError(late)) : mounts.usage(path, timeoutMs);
+  const probe = new UsageProbe({ ...mounts, usage }, new FakeClock(), () => undefined);
+  probe.markInvalid('key', '/srv/share', 'its server does not answer');
+  assert.equal(await probe.check('key', '/srv/share'), 'unknown');
+  isSlow = false;
+  assert.equal(await probe.check('key', '/srv/share'), 'hangs');
+});
+
+test('what a mount did not say before it was checked is not taken for an answer', async () => {
+  const { mounts } = new FakeMachine().ports();
+  const late = { file: 'stat', args: [], reason: 'timeout', exitCode: null, stdout: '', stderr: '' } as const;
+  const first = Promise.withResolvers<never>();
+  first.promise.catch(() => undefined);
+  let asked = 0;
+  const usage: typeof mounts.usage = (path, timeoutMs) =>
+    path === '/srv/share' && asked++ === 0 ? first.promise : mounts.usage(path, timeoutMs);
+  const probe = new UsageProbe({ ...mounts, usage }, new FakeClock(), () => undefined);
+  const before = probe.usage('key', '/srv/share', 'nfs4');
+  const after = probe.check('key', '/srv/share');
+  first.reject(new ExecError(late));
+  assert.equal(await after, 'answers');
+  await before;
+});

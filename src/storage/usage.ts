@@ -51,6 +51,12 @@ interface State {
 /** Numbers of what cannot be asked. */
 export const zeros: FsUsage = { blockSize: 0, blocks: 0, free: 0, available: 0, inodes: 0, inodesFree: 0 };
 
+/**
+ * What came of asking a mount: it answers, it answers with an error, or it does not answer in time. Unknown: nothing
+ * does, for the machine has too much to do.
+ */
+export type Said = 'answers' | 'fails' | 'hangs' | 'unknown';
+
 /** How patient the probe is, in ms. */
 export interface Patience {
   /** A caller waits this long for fresh numbers, then gets the last known ones. */
@@ -111,13 +117,20 @@ export class UsageProbe {
     this.#set(this.#stateOf(key), path, true, reason);
   }
 
-  /** Asks now, also a mount that is thought dead: it answers, it answers with an error, or it does not answer in time. */
-  async check(key: string, path: string): Promise<'answers' | 'fails' | 'hangs'> {
+  /** Asks now, also a mount that is thought dead. */
+  async check(key: string, path: string): Promise<Said> {
     const state = this.#stateOf(key);
+    const before = state.flight;
+    if (before !== undefined) {
+      await before;
+      if (!state.invalid) return 'answers';
+      // What was asked before this may have been asked of a server that was away.
+    }
     state.retryAt = 0;
     await this.#refresh(state, path, true);
     if (!state.invalid) return 'answers';
-    return state.late ? 'hangs' : 'fails';
+    if (!state.late) return 'fails';
+    return !state.lingers && (await this.#isSlow()) ? 'unknown' : 'hangs';
   }
 
   /** It was mounted anew: who still asks the old mount, or hangs at it, says nothing about this one. */
