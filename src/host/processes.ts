@@ -36,6 +36,12 @@ interface Process {
   readonly namespace: Readonly<Namespace>;
 }
 
+/** Who may have mapped something, and where the file system is mounted for him. */
+interface Mapper {
+  readonly pid: number;
+  readonly target: string;
+}
+
 const mapsTimeout = 3000;
 /** So many descriptors are looked at in one turn of the loop. */
 const descriptorsInOneTurn = 200;
@@ -65,7 +71,7 @@ export class SystemProcesses implements Processes {
   }
 
   async #findHolders(dev: string, found: RawHolder[], signal: AbortSignal): Promise<void> {
-    const others = new Map<string, { readonly pid: number; readonly target: string }>();
+    let others = new Map<string, Mapper>();
     for (const { pid, folder, namespace } of await this.#processes(signal)) {
       signal.throwIfAborted();
       const ours = namespace.mounts.filter((entry) => entry.dev === dev);
@@ -73,9 +79,12 @@ export class SystemProcesses implements Processes {
       if (held !== undefined) found.push(this.#describe(pid, held));
       else if (ours[0] !== undefined) others.set(folder, { pid, target: ours[0].target });
     }
-    for (const folder of await this.#mapped([...others.keys()], dev, signal)) {
-      const other = others.get(folder);
-      if (other !== undefined) found.push(this.#describe(other.pid, other.target));
+    while (others.size > 0) {
+      for (const folder of await this.#mapped([...others.keys()], dev, signal)) {
+        const other = others.get(folder);
+        if (other !== undefined && others.delete(folder)) found.push(this.#describe(other.pid, other.target));
+      }
+      others = await this.#moved(others);
     }
   }
 
@@ -97,18 +106,15 @@ export class SystemProcesses implements Processes {
     const namespaces = new Map<string, Namespace & { whole: boolean }>();
     for (const pid of this.#pids()) {
       signal.throwIfAborted();
-      const folder = await this.#living(pid);
-      const id = folder && (await link(`${folder}/ns/mnt`));
-      if (folder === undefined || id === undefined) continue;
-      const namespace = namespaces.get(id) ?? { id, mounts: [], whole: false };
-      namespaces.set(id, namespace);
-      if (!namespace.whole) {
-        // Who has another root sees only what lies below it.
-        namespace.whole = (await link(`${folder}/root`)) === '/';
-        const mounts = parseMountInfo(this.#read(`${folder}/mountinfo`, 64 * 1024 * 1024) ?? '');
-        if (namespace.whole || mounts.length > namespace.mounts.length) namespace.mounts = mounts;
+      for (const folder of this.#folders(pid)) {
+        const id = await link(`${folder}/ns/mnt`);
+        if (id === undefined) continue;
+        const namespace = namespaces.get(id) ?? { id, mounts: [], whole: false };
+        if (!namespace.whole && !(await this.#lookInto(namespace, folder))) continue;
+        namespaces.set(id, namespace);
+        found.push({ pid, folder, namespace });
+        break;
       }
-      found.push({ pid, folder, namespace });
     }
     return this.#withOwn(found);
   }
@@ -130,12 +136,36 @@ export class SystemProcesses implements Processes {
       .filter((pid) => pid !== process.pid);
   }
 
+  /** False: what the folder tells of has ended. */
+  async #lookInto(namespace: Namespace & { whole: boolean }, folder: string): Promise<boolean> {
+    // Who has another root sees only what lies below it.
+    const whole = (await link(`${folder}/root`)) === '/';
+    const text = this.#read(`${folder}/mountinfo`, 64 * 1024 * 1024);
+    if (text === undefined) return false;
+    const mounts = parseMountInfo(text);
+    if (whole || mounts.length > namespace.mounts.length) namespace.mounts = mounts;
+    namespace.whole = whole;
+    return true;
+  }
+
   /** Where /proc tells of a process: of its first thread, or of another one when that has ended before the others. */
-  async #living(pid: number): Promise<string | undefined> {
-    for (const folder of [`/proc/${pid}`, ...this.#threads(pid)]) {
-      if ((await link(`${folder}/ns/mnt`)) !== undefined) return folder;
+  *#folders(pid: number): Iterable<string> {
+    yield `/proc/${pid}`;
+    yield* this.#threads(pid);
+  }
+
+  /** Those whose thread has ended while it was read, and others go on: by the folder of one that lives. */
+  async #moved(mappers: ReadonlyMap<string, Mapper>): Promise<Map<string, Mapper>> {
+    const moved = new Map<string, Mapper>();
+    for (const [folder, mapper] of mappers) {
+      if ((await link(`${folder}/ns/mnt`)) !== undefined) continue;
+      for (const thread of this.#folders(mapper.pid)) {
+        if ((await link(`${thread}/ns/mnt`)) === undefined) continue;
+        moved.set(thread, mapper);
+        break;
+      }
     }
-    return undefined;
+    return moved;
   }
 
   #threads(pid: number): string[] {

@@ -160,17 +160,25 @@ test('a mount namespace in which nobody uses the stick is told too: it is mounte
 
 /** A thread with a folder and files of its own: what the first thread of its process has says nothing of it. */
 const threadScript = `
-import ctypes, os, sys, threading
+import ctypes, os, signal, sys, threading
 libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+how, path = sys.argv[1:]
 def hold():
-    if sys.argv[1] != 'alone': assert libc.unshare(0x200 | 0x400) == 0
-    if sys.argv[1] == 'folder': os.chdir(sys.argv[2])
-    else: os.open(sys.argv[2], os.O_RDONLY)
+    if how in ('folder', 'file'): assert libc.unshare(0x200 | 0x400) == 0
+    if how == 'folder': os.chdir(path)
+    else: held = os.open(path, os.O_RDONLY)
+    if how == 'mapped':
+        assert libc.mmap(None, 1, 1, 2, held, 0) != ctypes.c_void_p(-1).value
+        os.close(held)
     print('there', flush=True)
     threading.Event().wait()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 thread = threading.Thread(target=hold)
 thread.start()
-if sys.argv[1] == 'alone': ctypes.CDLL(None).pthread_exit(None)
+if how in ('mapped', 'open'): signal.sigwait([signal.SIGUSR1])
+if how in ('mapped', 'open', 'alone'): libc.pthread_exit(None)
 thread.join()
 `;
 const noPython = hasProgram('python3') ? false : 'python3 is not installed';
@@ -185,6 +193,45 @@ for (const [what, how, path] of [
     assert.deepEqual([holder?.pid, holder?.path, more], [child.pid, path, []]);
   });
 }
+
+/** Its first thread ends, the others go on; returns when that is so. */
+function loseFirstThread(pid: number): void {
+  process.kill(pid, 'SIGUSR1');
+  const state = () => /^State:\s*(\S)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+  const end = performance.now() + 10_000;
+  while (state() !== 'Z') assert.ok(performance.now() < end, `the first thread of ${pid} goes on`);
+}
+
+test('a mapping is found although the first thread ends just before it is read', {
+  skip: noPython,
+}, async () => {
+  await using child = await running('python3', ['-c', threadScript, 'mapped', letter], {}, true);
+  const exec = new SystemExec();
+  const run = exec.run.bind(exec);
+  let asked = 0;
+  exec.run = (file, args, options) => {
+    if (asked++ === 0) loseFirstThread(child.pid);
+    return run(file, args, options);
+  };
+  const [holder, ...more] = await new SystemProcesses(exec, new Files()).holders(dev, soon());
+  assert.deepEqual([holder?.pid, more, asked], [child.pid, [], 2]);
+});
+
+test('a namespace is known although the first thread ends just before it is read', {
+  skip: noPython,
+}, async () => {
+  const argv = ['--mount', '--propagation', 'private', 'python3', '-c', threadScript, 'open', letter];
+  await using child = await running('unshare', argv, {}, true);
+  const files = new Files();
+  const readText = files.readText.bind(files);
+  let asked = 0;
+  files.readText = (path, maxBytes) => {
+    if (path === `/proc/${child.pid}/mountinfo` && asked++ === 0) loseFirstThread(child.pid);
+    return readText(path, maxBytes);
+  };
+  const [holder, ...more] = await new SystemProcesses(new SystemExec(), files).holders(dev, soon());
+  assert.deepEqual([holder?.pid, holder?.path, more, asked], [child.pid, letter, [], 1]);
+});
 
 /** A name of our own: groups know no namespace, and our pid is the same in each. */
 const group = `beosd-test-${randomUUID()}`;
