@@ -111,6 +111,19 @@ test('a refusal by logind itself is the reason of the failure, and nothing else 
   await port.close();
 });
 
+test('a machine that goes down before logind has answered was not refused, one that stays up was', async () => {
+  await using bus = await privateBus();
+  const logind = await fakeLogind(await bus.peer('org.freedesktop.login1'));
+  logind.refuseWith = { name: 'org.freedesktop.DBus.Error.NoReply', text: 'recipient disconnected' };
+  const { options, commands, bus: port } = bench(bus.address);
+  const { run } = issueOf(rebootDefinition(options));
+  await assert.rejects(run(context().value), /refused\. recipient disconnected/);
+  logind.preparing = true;
+  await run(context().value);
+  assert.deepEqual(commands, []);
+  await port.close();
+});
+
 test('without a bus, or without logind on it, systemctl is asked', async () => {
   await using bus = await privateBus();
   for (const address of [nowhere, bus.address]) {

@@ -129,9 +129,15 @@ async function ask(options: PowerOptions, way: Way): Promise<void> {
     await options.bus.call({ ...login, member: way.method, signature: 'b', args: [false] });
   } catch (error) {
     if (!(error instanceof BusError)) throw error;
+    if (leavesOpen(error) && (await goingDown(options))) return;
     if (isAbsent(error)) await askSystemctl(options.exec, way);
     else throw refused(way, await whyRefused(options.bus, error));
   }
+}
+
+/** Whoever was to answer may have gone with the machine: the request can have been heard all the same. */
+function leavesOpen({ reason, dbusName }: BusError): boolean {
+  return reason !== 'refused' || dbusName === 'org.freedesktop.DBus.Error.NoReply';
 }
 
 /** Nobody answers to that name: no bus, or no logind on it. Anything else is an answer. */
