@@ -3,7 +3,9 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { messageOf } from '#lib/fault.ts';
 import { labAvailable } from './available.ts';
+import { within } from './deadline.ts';
 import { bootContainer, type Container } from './nspawn.ts';
 import { ownRuns } from './runs.ts';
 
@@ -97,8 +99,10 @@ describe('a container of the lab', { skip: reason ?? false, timeout: 15 * 60_000
     const before = await runs();
     const other = await bootContainer();
     const leader = other.leader;
-    await other.run(['systemctl', 'poweroff']);
-    assert.equal(await other.ended, 0);
+    // Its answer may be lost on the way down.
+    const said = await other.run(['systemctl', 'poweroff']).catch(messageOf);
+    const what = `the end of the container (${JSON.stringify(said)})`;
+    assert.equal(await within(60_000, what, other.ended), 0);
     assert.equal(await runs(), before + 1);
     await other[Symbol.asyncDispose]();
     assert.throws(() => process.kill(leader, 0), { code: 'ESRCH' });

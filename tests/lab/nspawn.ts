@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { type RunOptions, type RunResult, SystemExec } from '#host/exec.ts';
+import { messageOf } from '#lib/fault.ts';
 import { type Child, startChild, startReady } from './child.ts';
 import { type Deferred, deferred, within } from './deadline.ts';
 import { type HttpAnswer, type HttpCall, httpOver } from './http.ts';
@@ -212,10 +213,17 @@ export class Container implements AsyncDisposable {
   /** Asks logind for a reboot and waits until the container is up again. */
   async reboot(): Promise<BootState> {
     const next = this.nextBoot();
-    next.catch(() => undefined); // awaited below, unless the request itself fails
     const manager = ['org.freedesktop.login1', '/org/freedesktop/login1', 'org.freedesktop.login1.Manager'];
-    await this.run(['busctl', 'call', ...manager, 'Reboot', 'b', 'false']);
-    return next;
+    // The bus may go down before it has passed the answer on: what counts is the boot that follows.
+    const asked = this.run(['busctl', 'call', ...manager, 'Reboot', 'b', 'false']).then(
+      () => undefined,
+      (cause: unknown) => cause,
+    );
+    try {
+      return await next;
+    } catch (error) {
+      throw new Error(`lab: no reboot: ${messageOf(error)}`, { cause: await asked });
+    }
   }
 
   /** Kills every process of the container at once and boots it again; what was in its page cache survives. */
