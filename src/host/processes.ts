@@ -80,6 +80,7 @@ export class SystemProcesses implements Processes {
       else if (ours[0] !== undefined) others.set(folder, { pid, target: ours[0].target });
     }
     while (others.size > 0) {
+      signal.throwIfAborted();
       for (const folder of await this.#mapped([...others.keys()], dev, signal)) {
         const other = others.get(folder);
         if (other !== undefined && others.delete(folder)) found.push(this.#describe(other.pid, other.target));

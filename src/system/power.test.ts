@@ -135,6 +135,22 @@ test('without a bus, or without logind on it, systemctl is asked', async () => {
   }
 });
 
+test('a shutdown that somebody has planned for later is not taken for the one that is asked for now', async () => {
+  await using bus = await privateBus();
+  const logind = await fakeLogind(await bus.peer('org.freedesktop.login1'));
+  logind.refuseWith = { name: 'org.freedesktop.DBus.Error.NoReply', text: 'recipient disconnected' };
+  for (const address of [bus.address, nowhere]) {
+    const { options, commands, root, bus: port } = bench(address);
+    mkdirSync(join(root, 'run/systemd/shutdown'), { recursive: true });
+    writeFileSync(join(root, 'run/systemd/shutdown/scheduled'), 'USEC=1\nMODE=reboot\n');
+    const asked = issueOf(rebootDefinition(options)).run(context().value);
+    if (address === nowhere) await asked;
+    else await assert.rejects(asked, /refused/);
+    assert.deepEqual(commands, address === nowhere ? ['systemctl reboot'] : []);
+    await port.close();
+  }
+});
+
 test('where systemctl cannot either, the job says so', async () => {
   const exec: Exec = {
     started: 0,

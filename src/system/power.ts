@@ -116,7 +116,11 @@ async function findOut(options: PowerOptions, { checkpoint }: PhaseContext<Power
 }
 
 async function goingDown({ bus, files }: PowerOptions): Promise<boolean> {
-  if (files.exists(files.systemPath('/run/systemd/shutdown/scheduled'))) return true;
+  return files.exists(files.systemPath('/run/systemd/shutdown/scheduled')) || (await isPreparing(bus));
+}
+
+/** It goes down at this moment; one that is planned for later is no answer to who asked for it now. */
+async function isPreparing(bus: Bus): Promise<boolean> {
   const { service, path, interface: iface } = login;
   return (await bus.property(service, path, iface, 'PreparingForShutdown').catch(() => false)) === true;
 }
@@ -129,7 +133,7 @@ async function ask(options: PowerOptions, way: Way): Promise<void> {
     await options.bus.call({ ...login, member: way.method, signature: 'b', args: [false] });
   } catch (error) {
     if (!(error instanceof BusError)) throw error;
-    if (leavesOpen(error) && (await goingDown(options))) return;
+    if (leavesOpen(error) && (await isPreparing(options.bus))) return;
     if (isAbsent(error)) await askSystemctl(options.exec, way);
     else throw refused(way, await whyRefused(options.bus, error));
   }
