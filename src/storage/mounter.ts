@@ -95,7 +95,7 @@ export class Mounter {
     const at = this.standing(row);
     if (at.kind === 'ours' || at.kind === 'covered') {
       if (row.phase === 'mounted') return row;
-      return registry.put({ ...row, ...recorded(at.entry) });
+      return registry.put({ ...row, ...recorded(row, at.entry) });
     }
     const gone = row.phase === 'none' ? row : registry.put({ ...row, ...notMounted });
     return at.kind === 'absent' ? this.#dropFolder(gone) : gone;
@@ -137,7 +137,7 @@ export class Mounter {
     const path = this.pathOf(before);
     const entries = mounts.list();
     const [made, ...more] = entries.filter((entry) => entry.target === path);
-    if (made !== undefined && more.length === 0) registry.update(before.identity, recorded(made));
+    if (made !== undefined && more.length === 0) registry.update(before.identity, recorded(before, made));
     else await this.#takeBackAstray(before, there, entries);
     const row = this.settle(before.identity);
     if (row.phase !== 'mounted') {
@@ -203,8 +203,14 @@ export class Mounter {
   }
 }
 
-function recorded({ id, dev }: MountEntry): Partial<MountRow> {
-  return { phase: 'mounted', mountId: id, dev, folderToken: undefined };
+function recorded({ extra }: MountRow, { id, dev, fstype }: MountEntry): Partial<MountRow> {
+  return {
+    phase: 'mounted',
+    mountId: id,
+    dev,
+    folderToken: undefined,
+    extra: { ...extra, mountedAs: fstype },
+  };
 }
 
 const notMounted = { phase: 'none', dev: undefined, mountId: undefined, bootId: undefined } as const;

@@ -14,7 +14,7 @@ export type Standing =
   | { readonly kind: 'absent' };
 
 /**
- * The one judgement on which every unmount rests. A finished mount is known by mount id, numbers and boot; one that a
+ * The one judgement on which every unmount rests. A finished mount is known by mount id, numbers, kind and boot; one that a
  * crash left half recorded is known by its source at a path that held no mount when the intent was written.
  */
 export function standing(
@@ -35,7 +35,9 @@ function isOwn(row: MountRow, entry: MountEntry, bootId: string): boolean {
   if (row.bootId !== bootId) return false;
   if (row.phase === 'mounting') return sameSource(row.source, entry.source) && isPlain(entry);
   if (row.phase === 'none') return false;
-  return entry.id === row.mountId && entry.dev === row.dev;
+  // The kernel gives both numbers out again, of what has no device (btrfs, tmpfs, nfs) also to somebody else's mount.
+  const isKind = (row.extra.mountedAs ?? entry.fstype) === entry.fstype;
+  return entry.id === row.mountId && entry.dev === row.dev && isKind;
 }
 
 /** Not a bind mount, as far as the root tells: btrfs shows its default subvolume, cifs the folder below the share. */

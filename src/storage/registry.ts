@@ -45,6 +45,8 @@ export interface MountExtra {
   readonly port?: number;
   /** It has been mounted once: its name is not given away, and a folder in its place does not rename it. */
   readonly settled?: boolean;
+  /** The kind of file system that the kernel named once it was mounted. */
+  readonly mountedAs?: string | undefined;
   /** The minor version by which an NFS share was reached last, where it was chosen by us. */
   readonly nfsVersion?: NfsVersion | undefined;
 }
