@@ -44,8 +44,8 @@ export interface Mounts {
   list(): MountEntry[];
   /** Throws {@link ExecError} with what the mount program said. */
   mount(request: MountRequest): Promise<void>;
-  /** Mounts the one line of /etc/fstab that has this target, with the options that stand there. */
-  mountFstab(target: string, timeoutMs: number): Promise<void>;
+  /** Mounts the one line of /etc/fstab that has this target, with the options that stand there, and `ro` if so asked. */
+  mountFstab(target: string, how: { readonly readOnly: boolean; readonly timeoutMs: number }): Promise<void>;
   umount(target: string, how: { readonly lazy: boolean; readonly timeoutMs: number }): Promise<void>;
   /** Writes out what is still in memory (syncfs). */
   flush(target: string, timeoutMs: number): Promise<void>;
@@ -135,8 +135,13 @@ export class SystemMounts implements Mounts {
     );
   }
 
-  async mountFstab(target: string, timeoutMs: number): Promise<void> {
-    await this.#exec.run('mount', ['--target', target], { timeoutMs });
+  async mountFstab(
+    target: string,
+    how: { readonly readOnly: boolean; readonly timeoutMs: number },
+  ): Promise<void> {
+    // What stands on the command line comes after what stands in fstab, and the last one holds (mount(8)).
+    const options = how.readOnly ? ['-o', 'ro'] : [];
+    await this.#exec.run('mount', [...options, '--target', target], { timeoutMs: how.timeoutMs });
   }
 
   async umount(target: string, how: { readonly lazy: boolean; readonly timeoutMs: number }): Promise<void> {

@@ -50,6 +50,10 @@ test('a disk and its partition are read with their database; one that has just g
   );
   assert.equal(devices[0]?.properties, undefined, 'udev has not finished with it');
   assert.deepEqual(devices[1]?.properties, { ID_FS_TYPE: 'vfat', ID_FS_LABEL_ENC: 'My\\x20Stick', A: 'b=c' });
+  assert.deepEqual(
+    devices.map(({ links }) => links),
+    [[], ['/dev/disk/by-uuid/AB-CD']],
+  );
 });
 
 test('without sysfs it is not known which disks there are', () => {

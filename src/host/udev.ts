@@ -24,6 +24,8 @@ export interface BlockDevice {
   readonly sequence: string;
   /** udev's properties (`ID_FS_TYPE`, …); undefined while udev has not finished with the device. */
   readonly properties: Readonly<Record<string, string>> | undefined;
+  /** Its other names, `/dev/disk/by-uuid/…`, `/dev/mapper/…`; none while udev has not finished with it. */
+  readonly links: readonly string[];
 }
 
 export interface Watch {
@@ -105,6 +107,7 @@ export class UdevDevices implements Devices {
     const partition = attribute('partition') !== '';
     const parent = partition ? sysPath.split('/').at(-2) : undefined;
     const disk = partition ? '../' : '';
+    const data = parseUdevData(this.#files.readText(`${this.#places.run}/data/b${dev}`));
     return {
       name,
       // sysfs writes the slash of names such as cciss/c0d0 as an exclamation mark.
@@ -119,7 +122,8 @@ export class UdevDevices implements Devices {
       holders: this.#files.list(`${sysPath}/holders`),
       slaves: this.#files.list(`${sysPath}/slaves`),
       sequence: attribute(`${disk}diskseq`),
-      properties: parseUdevData(this.#files.readText(`${this.#places.run}/data/b${dev}`)),
+      properties: data?.properties,
+      links: data?.links ?? [],
     };
   }
 }
@@ -130,15 +134,22 @@ function placeOf(line: string): string | undefined {
   return path === undefined ? undefined : `/sys${path}`;
 }
 
-/** `E:KEY=value` lines of a file in /run/udev/data; undefined: there is none. */
-export function parseUdevData(text: string | undefined): Record<string, string> | undefined {
+/**
+ * A file of /run/udev/data: `E:KEY=value` for a property, `S:disk/by-uuid/…` for a link below /dev. DEVLINKS is not
+ * among the properties there: udevadm makes it of the links when it is asked. Undefined: there is no file.
+ */
+export function parseUdevData(
+  text: string | undefined,
+): { readonly properties: Record<string, string>; readonly links: string[] } | undefined {
   if (text === undefined) return undefined;
   const properties: Record<string, string> = {};
+  const links: string[] = [];
   for (const line of text.split('\n')) {
     const equals = line.indexOf('=');
     if (line.startsWith('E:') && equals > 2) properties[line.slice(2, equals)] = line.slice(equals + 1);
+    if (line.startsWith('S:')) links.push(`/dev/${line.slice(2)}`);
   }
-  return properties;
+  return { properties, links };
 }
 
 /** `\x20` and the like in the properties that end in _ENC. */

@@ -1,7 +1,9 @@
 import type { DiskPolicy } from '#api/storage.ts';
 import { type MountEntry, topmostAt } from '#host/mounts.ts';
-import { areOneBtrfs, type LocalDisk, mountsOf, type Volume } from '#storage/devices.ts';
+import type { BlockDevice } from '#host/udev.ts';
+import { areOneBtrfs, type Built, type LocalDisk, mountsOf, type Volume } from '#storage/devices.ts';
 import type { FstabEntry } from '#storage/fstab.ts';
+import type { FstabMount } from '#storage/fstab-mounts.ts';
 import { folderName, freeName } from '#storage/names.ts';
 import { isMountable } from '#storage/options.ts';
 import { standing } from '#storage/own.ts';
@@ -13,17 +15,20 @@ export type Step =
   /** The device is gone: its mount is dead and is detached. */
   | { readonly do: 'detach'; readonly row: MountRow }
   /** Bring the record and the kernel together (a crash, a reboot, somebody else's umount). */
-  | { readonly do: 'settle'; readonly row: MountRow }
-  | { readonly do: 'fstab'; readonly entry: FstabEntry; readonly disk: string };
+  | { readonly do: 'settle'; readonly row: MountRow };
 
 export interface Seen {
+  readonly devices: readonly BlockDevice[];
   readonly disks: readonly LocalDisk[];
+  /** File systems that lie on several disks, or on what is built on one. */
+  readonly built: readonly Built[];
   readonly entries: readonly MountEntry[];
   readonly rows: readonly MountRow[];
   readonly policies: ReadonlyMap<string, DiskPolicy>;
   readonly fstab: readonly FstabEntry[];
   /** Targets of fstab lines with the appearance of their disk that has been mounted there already. */
   readonly served: ReadonlyMap<string, string>;
+  readonly byFstab: readonly FstabMount[];
   readonly bootId: string;
   /** Names below the share root that are there already, ours and others'. */
   readonly names: readonly string[];
@@ -154,14 +159,7 @@ function isSettled(row: MountRow, seen: Seen): boolean {
 }
 
 function stepForVolume(disk: LocalDisk, volume: Volume, seen: Seen, names: Set<string>): Step | undefined {
-  const entry = fstabFor(seen.fstab, volume);
   const mounted = mountsOf(seen.entries, volume.device).length > 0;
-  if (entry !== undefined) {
-    const isServed = seen.served.get(entry.target) === appearance(volume, seen.bootId);
-    return !isServed && missing(disk, entry, mounted, seen)
-      ? { do: 'fstab', entry, disk: disk.id }
-      : undefined;
-  }
   if (mounted || whyNot(disk, volume, seen) !== undefined) return undefined;
   const row = seen.rows.find((each) => each.identity === volume.identity);
   if (row !== undefined && row.phase !== 'none') return undefined;
@@ -171,23 +169,6 @@ function stepForVolume(disk: LocalDisk, volume: Volume, seen: Seen, names: Set<s
   return { do: 'mount', row: rowFor(disk, volume, row, names, seen.bootId), fstype: volume.fstype, readOnly };
 }
 
-/** The fstab lines whose disk is mounted now, with its appearance: unmounted later, by a person, it is not forced on. */
-export function servedNow(seen: Seen): [string, string][] {
-  const volumes = seen.disks.flatMap((disk) => disk.volumes);
-  return volumes.flatMap((volume) => {
-    const entry = fstabFor(seen.fstab, volume);
-    const isMounted = entry !== undefined && mountsOf(seen.entries, volume.device).length > 0;
-    return isMounted ? [[entry.target, appearance(volume, seen.bootId)]] : [];
-  });
-}
-
-/** An fstab line is served only for its own disk, only when nothing is mounted at its place. */
-function missing(disk: LocalDisk, entry: FstabEntry, mounted: boolean, seen: Seen): boolean {
-  if (mounted || disk.system || !disk.ready || !entry.auto) return false;
-  if (policyOf(disk, seen.policies) === 'ignore') return false;
-  return !seen.entries.some((each) => each.target === entry.target);
-}
-
 function rowFor(
   disk: LocalDisk,
   volume: Volume,
@@ -195,18 +176,19 @@ function rowFor(
   names: Set<string>,
   bootId: string,
 ): MountRow {
-  const now = { source: volume.device.node, fstype: volume.fstype, disk: disk.id, heldOff: undefined };
+  // A disk may come in another case than last time: what was SATA is USB now.
+  const kind = disk.transport === 'usb' ? 'usb' : 'hdd';
+  const now = { kind, source: volume.device.node, fstype: volume.fstype, disk: disk.id } as const;
   const extra = { appearance: appearance(volume, bootId) };
   if (known !== undefined) {
     const settled = known.extra.settled === true ? { settled: true } : {};
-    return { ...known, ...now, extra: { ...settled, ...extra } };
+    return { ...known, ...now, heldOff: undefined, extra: { ...settled, ...extra } };
   }
   const base = folderName(volume.label) ?? folderName(disk.model) ?? folderName(disk.id) ?? 'disk';
   const name = freeName(base, (candidate) => names.has(candidate.toLowerCase()));
   names.add(name.toLowerCase());
   return {
     identity: volume.identity,
-    kind: disk.transport === 'usb' ? 'usb' : 'hdd',
     name,
     wanted: true,
     phase: 'none',
@@ -215,6 +197,7 @@ function rowFor(
     bootId: undefined,
     folder: undefined,
     folderToken: undefined,
+    heldOff: undefined,
     sealed: undefined,
     extra,
     ...now,

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { type MountEntry, parseMountInfo } from '#host/mounts.ts';
 import type { BlockDevice } from '#host/udev.ts';
 import { plan, type Seen } from '#storage/automount.ts';
-import { localDisks } from '#storage/devices.ts';
+import { builtVolumes, localDisks } from '#storage/devices.ts';
 import type { MountRow } from '#storage/registry.ts';
 
 const paths = ['/', '/boot', '/olares/share'];
@@ -27,6 +27,7 @@ function device(name: string, place: string, more: Partial<BlockDevice> = {}): B
     ...{ sysPath: `${place}/${parent === undefined ? '' : `${parent}/`}${name}`, holders: [], slaves: [] },
     ...{ kind: parent === undefined ? 'disk' : 'partition', parent, sequence: String(numbers) },
     properties: {},
+    links: [],
     ...more,
   };
 }
@@ -109,9 +110,18 @@ test('all disks of a btrfs that carries the system are its disks; a copy of one 
 
 function seenWith(devices: readonly BlockDevice[], more: Partial<Seen> = {}): Seen {
   const entries = more.entries ?? [entry('/dev/vda1', '/', 'ext4', '254:1')];
+  const disks = localDisks(devices, entries, paths);
   return {
-    ...{ disks: localDisks(devices, entries, paths), entries, rows: [], policies: new Map(), fstab: [] },
-    ...{ served: new Map(), bootId: 'b', names: [], shareRoot: '/olares/share', ...more },
+    ...{ devices, disks, built: builtVolumes(devices, disks), entries, rows: [], policies: new Map() },
+    ...{
+      fstab: [],
+      served: new Map(),
+      byFstab: [],
+      bootId: 'b',
+      names: [],
+      shareRoot: '/olares/share',
+      ...more,
+    },
   };
 }
 

@@ -38,6 +38,12 @@ export interface LocalDisk {
   readonly volumes: readonly Volume[];
 }
 
+/** A file system and the disks that it lies on: several where it is on LVM, md, or what else is built on disks. */
+export interface Built {
+  readonly volume: Volume;
+  readonly disks: readonly LocalDisk[];
+}
+
 const efiTypes = new Set(['c12a7328-f81f-11d2-ba4b-00a0c93ec93b', '0xef']);
 const bootTypes = new Set([...efiTypes, '21686148-6449-6e6f-744e-656564454649', '0x41']);
 
@@ -186,6 +192,25 @@ export function areOneBtrfs(a: BlockDevice, b: BlockDevice): boolean {
   const [one, other] = [a.properties ?? {}, b.properties ?? {}];
   const same = (key: string) => (one[key] ?? '') !== '' && one[key] === other[key];
   return one['ID_FS_TYPE'] === 'btrfs' && same('ID_FS_UUID') && !same('ID_FS_UUID_SUB');
+}
+
+/** File systems on what is built on disks: LVM, md, an opened LUKS. Not those of which a disk is missing entirely. */
+export function builtVolumes(devices: readonly BlockDevice[], disks: readonly LocalDisk[]): Built[] {
+  return devices.flatMap((device) => {
+    const names = new Set<string>();
+    if (isBuilt(device, devices)) collectDisks(device, devices, names, 0);
+    const below = disks.filter((disk) => names.has(disk.device.name));
+    const [first] = below;
+    if (first === undefined || below.length < names.size) return [];
+    const volume = volumeOf(device, { ...first, system: below.some((disk) => disk.system) });
+    return volume.role === 'data' ? [{ volume, disks: below }] : [];
+  });
+}
+
+/** On other devices, as itself or as the device that it is a partition of. */
+function isBuilt(device: BlockDevice, all: readonly BlockDevice[]): boolean {
+  const whole = all.find((each) => each.name === device.parent) ?? device;
+  return whole.slaves.length > 0;
 }
 
 function collectDisks(

@@ -8,6 +8,9 @@ export interface FstabEntry {
   readonly fstype: string;
   /** Mounted at boot: neither `noauto` nor a swap, tmpfs or bind line. */
   readonly auto: boolean;
+  readonly readOnly: boolean;
+  /** As it stands there. */
+  readonly line: string;
   matches(volume: Pick<Volume, 'uuid' | 'partUuid' | 'label' | 'device'>): boolean;
 }
 
@@ -24,6 +27,8 @@ export function parseFstab(text: string): FstabEntry[] {
       target: target.replace(/(.)\/+$/, '$1'),
       fstype,
       auto,
+      readOnly: flags.findLast((flag) => flag === 'ro' || flag === 'rw') === 'ro',
+      line,
       matches: (volume) => matches(spec, volume),
     });
   }
@@ -38,6 +43,5 @@ function matches(spec: string, volume: Pick<Volume, 'uuid' | 'partUuid' | 'label
   if (key === 'PARTUUID') return same(volume.partUuid);
   if (key === 'LABEL') return volume.label !== '' && volume.label === value;
   if (key === 'PARTLABEL') return same(volume.device.properties?.['ID_PART_ENTRY_NAME'] ?? '');
-  const links = (volume.device.properties?.['DEVLINKS'] ?? '').split(' ');
-  return spec === volume.device.node || links.includes(spec);
+  return spec === volume.device.node || volume.device.links.includes(spec);
 }

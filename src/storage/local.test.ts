@@ -169,6 +169,23 @@ test('a mount that somebody else has undone is not forced upon him, until the di
   await storage.close();
 });
 
+test('a disk that comes in a USB case is USB from then on, at the path that it had, and without it is not', async () => {
+  const outside = stick('S1', volume('a', 'Films', 'ext4'));
+  const inside: FakeDisk = { ...outside, transport: 'sata' };
+  const { machine, storage } = world();
+  await storage.start();
+  const seenAs: string[] = [];
+  for (const disk of [outside, inside, outside]) {
+    machine.plug(disk);
+    await storage.local.settled();
+    seenAs.push(...storage.registry.all().map((row) => `${row.kind} ${row.phase} ${row.name}`));
+    machine.unplug(disk);
+    await storage.local.settled();
+  }
+  assert.deepEqual(seenAs, ['usb mounted Films', 'hdd mounted Films', 'usb mounted Films']);
+  await storage.close();
+});
+
 test('a SATA disk is mounted only where fstab names it, and then as fstab says', async () => {
   const sata: FakeDisk = { ...stick('9', volume('data', 'Data', 'ext4')), transport: 'sata' };
   const other: FakeDisk = { ...stick('8', volume('loose', 'Loose', 'ext4')), transport: 'sata' };

@@ -1,10 +1,12 @@
 import { ExecError } from '#host/exec.ts';
-import { wordsOf } from '#host/mounts.ts';
+import { topmostAt, wordsOf } from '#host/mounts.ts';
 import type { BlockDevice } from '#host/udev.ts';
 import { messageOf } from '#lib/fault.ts';
-import { plan, type Seen, type Step, servedNow } from '#storage/automount.ts';
-import { type LocalDisk, localDisks } from '#storage/devices.ts';
+import { plan, type Step as RowStep, type Seen } from '#storage/automount.ts';
+import { builtVolumes, localDisks } from '#storage/devices.ts';
 import { parseFstab } from '#storage/fstab.ts';
+import { FstabMounter } from '#storage/fstab-mounter.ts';
+import { type FstabStep, fstabSteps, placesOf } from '#storage/fstab-mounts.ts';
 import type { Locks } from '#storage/locks.ts';
 import type { Mounter } from '#storage/mounter.ts';
 import { asksForReadOnly, isMountable, type LocalMount, localMount } from '#storage/options.ts';
@@ -21,8 +23,13 @@ export interface LocalParts {
   readonly locks: Locks;
 }
 
+type Step = RowStep | FstabStep;
+
 interface Failure {
+  /** Of the file system. */
   readonly identity: string;
+  /** Where a line of fstab has it. */
+  readonly target: string | undefined;
   readonly appearance: string;
   readonly words: string;
   readonly retryAt: number;
@@ -51,9 +58,10 @@ const devicesFresh = 1000;
 export class LocalMounts {
   readonly #parts: LocalParts;
   readonly #failures = new Map<string, Failure>();
+  readonly #onFailures: () => void;
   readonly #tasks = new Set<Promise<void>>();
   readonly #reserved = new Set<string>();
-  readonly #served = new Map<string, string>();
+  readonly #fstab: FstabMounter;
   #glanced: { readonly devices: readonly BlockDevice[]; readonly until: number } | undefined;
   readonly #watchers = new Set<(seen: Seen) => void>();
   #looking: Promise<void> | undefined;
@@ -61,8 +69,11 @@ export class LocalMounts {
   #closed = false;
   #lookFailure: string | undefined;
 
-  constructor(parts: LocalParts) {
+  /** `onFailures` when what cannot be mounted has changed. */
+  constructor(parts: LocalParts, onFailures: () => void = () => undefined) {
     this.#parts = parts;
+    this.#onFailures = onFailures;
+    this.#fstab = new FstabMounter(parts);
   }
 
   /** What is there now. Throws when sysfs or the mount table cannot be read. */
@@ -87,13 +98,17 @@ export class LocalMounts {
   #seen(devices: readonly BlockDevice[]): Seen {
     const { machine, settings, registry } = this.#parts;
     const entries = machine.mounts.list();
+    const disks = localDisks(devices, entries, settings.systemPaths);
     return {
-      disks: localDisks(devices, entries, settings.systemPaths),
+      devices,
+      disks,
+      built: builtVolumes(devices, disks),
       entries,
       rows: registry.all(),
       policies: registry.policies(),
       fstab: parseFstab(machine.fstab() ?? ''),
-      served: this.#served,
+      served: this.#fstab.served,
+      byFstab: this.#fstab.made,
       bootId: settings.bootId,
       names: [...settings.protectedNames, ...machine.folders.list(settings.shareRoot)],
       shareRoot: settings.shareRoot,
@@ -152,7 +167,8 @@ export class LocalMounts {
 
   /** Lets a failed mount be tried again at the next look. */
   forgetFailure(identity: string): void {
-    this.#failures.delete(`mount:${identity}`);
+    for (const [key, failure] of this.#failures)
+      if (isOfMount(key) && failure.identity === identity) this.#failures.delete(key);
   }
 
   /** Nothing on this disk is mounted until the returned function is called. */
@@ -166,7 +182,14 @@ export class LocalMounts {
 
   /** Why a volume could not be mounted, for lists and conditions. */
   failureOf(identity: string): string | undefined {
-    return this.#failures.get(`mount:${identity}`)?.words;
+    return this.#failures.entries().find(([key, each]) => isOfMount(key) && each.identity === identity)?.[1]
+      .words;
+  }
+
+  /** Places of fstab lines that could not be carried out, with the words of mount(8). */
+  fstabFailures(): { readonly target: string; readonly words: string }[] {
+    const failures = [...this.#failures].filter(([key]) => key.startsWith('fstab:'));
+    return failures.map(([, { target = '', words }]) => ({ target, words }));
   }
 
   get lookFailure(): string | undefined {
@@ -193,28 +216,29 @@ export class LocalMounts {
       const seen = this.see();
       this.#lookFailure = undefined;
       for (const watcher of this.#watchers) watcher(seen);
-      this.#dropFailures(seen.disks);
-      for (const [target, appearance] of servedNow(seen)) this.#served.set(target, appearance);
-      for (const step of plan(seen)) this.#begin(step);
+      this.#dropFailures(seen);
+      this.#fstab.note(seen);
+      for (const step of [...plan(seen), ...fstabSteps(seen)]) this.#begin(step);
     } catch (error) {
       this.#lookFailure = messageOf(error);
       this.#parts.around.log('cannot look at the disks', { error: messageOf(error) });
     }
   }
 
-  #dropFailures(disks: readonly LocalDisk[]): void {
-    const present = new Set(disks.flatMap((disk) => disk.volumes.map((volume) => volume.identity)));
-    for (const [key, failure] of this.#failures)
-      if (key.startsWith('mount:') && !present.has(failure.identity)) this.#failures.delete(key);
+  #dropFailures(seen: Seen): void {
+    const present = new Set(placesOf(seen).map(({ volume }) => volume.identity));
+    const isOver = ({ identity, target }: Failure) =>
+      !present.has(identity) || (target !== undefined && !isAwaited(target, seen));
+    const over = [...this.#failures].filter(([key, failure]) => isOfMount(key) && isOver(failure));
+    for (const [key] of over) this.#failures.delete(key);
+    if (over.length > 0) this.#onFailures();
   }
 
   #begin(step: Step): void {
     const { locks, settings } = this.#parts;
     const key = lockKey(step);
     if (!settings.mayAct || locks.busy(key) || this.#isWaiting(step)) return;
-    const disk = step.do === 'fstab' ? step.disk : step.row.disk;
-    const isMounting = step.do === 'mount' || step.do === 'fstab';
-    if (isMounting && this.#reserved.has(disk)) return;
+    if (disksOf(step).some((disk) => this.#reserved.has(disk))) return;
     const task = locks
       .run(key, () => this.#act(step))
       .then(
@@ -237,15 +261,17 @@ export class LocalMounts {
   #remember(step: Step, error: unknown): void {
     const { machine, around } = this.#parts;
     const words = wordsOf(error);
-    const wait = error instanceof ExecError && step.do !== 'detach' ? retryMountAfter : retryAfter;
+    const wait = error instanceof ExecError && isOfMount(step.do) ? retryMountAfter : retryAfter;
     this.#failures.set(`${step.do}:${lockKey(step)}`, {
-      identity: lockKey(step),
+      identity: 'row' in step ? step.row.identity : step.do === 'fstab' ? step.identity : '',
+      target: step.do === 'fstab' ? step.entry.target : undefined,
       appearance: appearanceOf(step),
       words,
       retryAt: machine.clock.monotonic() + wait,
     });
-    const at = step.do === 'fstab' ? step.entry.target : step.row.name;
+    const at = 'row' in step ? step.row.name : targetOf(step);
     around.log('a storage step failed', { step: step.do, at, error: words });
+    this.#onFailures();
   }
 
   async #act(step: Step): Promise<void> {
@@ -258,7 +284,9 @@ export class LocalMounts {
         this.#settle(step.row);
         return;
       case 'fstab':
-        return this.#mountByFstab(step.entry.target);
+        return this.#fstab.mount(step, mountTimeout);
+      case 'detachFstab':
+        return this.#fstab.detach(step.mount);
     }
   }
 
@@ -322,18 +350,34 @@ export class LocalMounts {
     const undone = row.phase === 'mounted' && row.bootId === settings.bootId && after.phase === 'none';
     if (undone) registry.put({ ...after, heldOff: row.extra.appearance });
   }
+}
 
-  async #mountByFstab(target: string): Promise<void> {
-    const { machine, around } = this.#parts;
-    await machine.mounts.mountFstab(target, mountTimeout);
-    around.emit({ action: 'mounted', kind: 'hdd', path: target, readOnly: false });
-  }
+/** fstab still names this place, and nothing is mounted there. */
+function isAwaited(target: string, { fstab, entries }: Seen): boolean {
+  return fstab.some((entry) => entry.target === target) && topmostAt(entries, target) === undefined;
+}
+
+/** Whether a step, or the key of its failure, is one of mounting. */
+function isOfMount(key: string): boolean {
+  return /^(mount|fstab)\b/.test(key);
+}
+
+function targetOf(step: FstabStep): string {
+  return step.do === 'fstab' ? step.entry.target : step.mount.target;
 }
 
 function lockKey(step: Step): string {
-  return step.do === 'fstab' ? `fstab:${step.entry.target}` : step.row.identity;
+  return 'row' in step ? step.row.identity : `fstab:${targetOf(step)}`;
 }
 
+/** The disks that a step writes to. */
+function disksOf(step: Step): readonly string[] {
+  if (step.do === 'mount') return [step.row.disk];
+  return step.do === 'fstab' ? step.disks.map((disk) => disk.id) : [];
+}
+
+/** What has failed once is tried at once when this has changed. */
 function appearanceOf(step: Step): string {
-  return step.do === 'fstab' ? '' : (step.row.extra.appearance ?? '');
+  if (step.do === 'fstab') return `${step.appearance} ${step.readOnly} ${step.entry.line}`;
+  return 'row' in step ? (step.row.extra.appearance ?? '') : step.mount.appearance;
 }

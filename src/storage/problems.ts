@@ -1,3 +1,4 @@
+import type { MountEntry } from '#host/mounts.ts';
 import type { Problem } from '#storage/ports.ts';
 import type { MountFailure } from '#storage/shares.ts';
 import type { Listed } from '#storage/views.ts';
@@ -29,6 +30,17 @@ export function mountDead(
         ? 'Switch the file server on or check the network; it comes back by itself. Or unmount it.'
         : 'Unplug the disk and plug it in again; if it stays silent, it may be broken.',
     fixedBy: umount,
+  };
+}
+
+/** A mount that somebody else has made, so that it is not for us to undo. */
+export function diskGone({ source, target }: Pick<MountEntry, 'source' | 'target'>): Problem {
+  return {
+    code: 'mount_dead',
+    severity: 'warning',
+    message: `${source}, which is mounted at ${target}, is gone.`,
+    remedy: `Unmount it with \`umount -l ${target}\`, then plug the disk in again.`,
+    fixedBy: [],
   };
 }
 

@@ -9,12 +9,13 @@ import type { Seen } from '#storage/automount.ts';
 import { contentKnown, contentOf, inUse } from '#storage/blank.ts';
 import type { LocalDisk } from '#storage/devices.ts';
 import { Ejector } from '#storage/eject.ts';
+import { deadByFstab } from '#storage/fstab-mounts.ts';
 import { LocalMounts } from '#storage/local.ts';
 import { Locks } from '#storage/locks.ts';
 import { Mounter } from '#storage/mounter.ts';
 import { isWithin } from '#storage/names.ts';
 import type { Machine, Problem, Settings, Surroundings } from '#storage/ports.ts';
-import { devicesUnknown, mountDead, noEvents, notMounted, readOnly } from '#storage/problems.ts';
+import { devicesUnknown, diskGone, mountDead, noEvents, notMounted, readOnly } from '#storage/problems.ts';
 import { Provisioner } from '#storage/provision.ts';
 import { type MountRow, Registry } from '#storage/registry.ts';
 import { Shares, type SharesParts } from '#storage/shares.ts';
@@ -91,7 +92,7 @@ export class Storage {
     const { registry, mounter } = this;
     const parts = { machine, settings, around, registry, mounter, locks: new Locks(), probe: this.#probe };
     this.#parts = parts;
-    this.local = new LocalMounts(parts);
+    this.local = new LocalMounts(parts, () => this.#report());
     this.shares = new Shares(parts);
     this.ejector = new Ejector(parts, this.local);
     this.#swaps = init.swaps;
@@ -295,6 +296,8 @@ export class Storage {
       const failure = this.local.failureOf(row.identity);
       if (failure !== undefined && row.phase === 'none') problems.push(notMounted(row.name, failure));
     }
+    for (const { target, words } of this.local.fstabFailures()) problems.push(notMounted(target, words));
+    for (const entry of deadByFstab(seen)) problems.push(diskGone(entry));
     return problems;
   }
 }

@@ -166,6 +166,7 @@ export class LoopDevices implements Devices {
         removable: true,
         holders: [...readdirSync(`${own}/holders`), ...(this.holders.get(disk) ?? [])],
         slaves: [],
+        links: [],
         sequence,
         properties: {
           ID_SERIAL: `Loop_${serial}`,

@@ -148,18 +148,25 @@ function mountContract(open: () => MountsBench): void {
       refusal(mounts.mount({ source, target, fstype: 'ext4', options: ['rw'], timeoutMs: 20_000 }));
     assert.match(await mount(node, `${root}/nowhere`), /mount point does not exist/);
     assert.notEqual(await mount('/dev/beosd-none', `${root}/m`), '');
-    assert.match(await refusal(mounts.mountFstab(`${root}/m`, 20_000)), /can't find .*fstab/);
+    assert.match(
+      await refusal(mounts.mountFstab(`${root}/m`, { readOnly: false, timeoutMs: 20_000 })),
+      /can't find .*fstab/,
+    );
     assert.deepEqual(mounts.list(), before);
   });
 
-  test('a line of fstab is mounted by its target', async () => {
+  test('a line of fstab is mounted by its target, as the line says or only to be read', async () => {
     const { mounts, folders, root, plug, fstab } = open();
     const node = plug(1);
     folders.make(`${root}/data`);
     fstab(`${root}/data`, node);
-    await mounts.mountFstab(`${root}/data`, 20_000);
-    assert.equal(topmostAt(mounts.list(), `${root}/data`)?.source, node);
-    await mounts.umount(`${root}/data`, gently);
+    for (const readOnly of [false, true]) {
+      await mounts.mountFstab(`${root}/data`, { readOnly, timeoutMs: 20_000 });
+      const entry = topmostAt(mounts.list(), `${root}/data`);
+      assert.equal(entry?.source, node);
+      assert.equal(entry.options.includes('ro'), readOnly);
+      await mounts.umount(`${root}/data`, gently);
+    }
   });
 }
 

@@ -190,7 +190,9 @@ export class FakeMachine {
       mounts: {
         list: after('mounts', () => this.entries()),
         mount: later('mount', (request: MountRequest) => this.#mount(request)),
-        mountFstab: later('mountFstab', (target: string) => this.#mountFstab(target)),
+        mountFstab: later('mountFstab', (target: string, { readOnly }: { readonly readOnly: boolean }) =>
+          this.#mountFstab(target, readOnly),
+        ),
         umount: later('umount', (target: string, how: { readonly lazy: boolean }) =>
           this.#umount(target, how.lazy),
         ),
@@ -241,14 +243,14 @@ export class FakeMachine {
     );
   }
 
-  #mountFstab(target: string): void {
+  #mountFstab(target: string, readOnly: boolean): void {
     const line = this.fstab.get(target);
     if (line === undefined) throw failed('mount', `mount: ${target}: can't find in /etc/fstab.`);
     const node = this.#plugged
       .flatMap(devicesOf)
       .find((each) => each.properties?.['ID_FS_UUID'] === line)?.node;
     if (node === undefined) throw failed('mount', `mount: ${target}: can't find UUID=${line}.`);
-    this.#mount({ source: node, target, fstype: 'auto', options: [], timeoutMs: 0 });
+    this.#mount({ source: node, target, fstype: 'auto', options: readOnly ? ['ro'] : [], timeoutMs: 0 });
   }
 
   #umount(target: string, lazy: boolean): void {
@@ -363,6 +365,7 @@ function devicesOf({ disk, name, index, sequence }: Plugged): BlockDevice[] {
     parent: undefined,
     size: 1 << 30,
     properties: { ...serial, ID_PART_TABLE_TYPE: 'gpt' },
+    links: [],
   };
   const parts = disk.volumes.map((volume, n): BlockDevice => {
     const properties = {
@@ -383,6 +386,7 @@ function devicesOf({ disk, name, index, sequence }: Plugged): BlockDevice[] {
       kind: 'partition',
       parent: name,
       properties,
+      links: [`/dev/disk/by-uuid/${volume.uuid}`],
     };
   });
   return [whole, ...parts];
