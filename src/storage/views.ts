@@ -1,7 +1,8 @@
 import type { Disk, MountedPath } from '#api/storage.ts';
 import type { MountEntry } from '#host/mounts.ts';
 import { policyOf, type Seen, whyNot } from '#storage/automount.ts';
-import { type LocalDisk, mountsOf, type Volume } from '#storage/devices.ts';
+import { type Built, type LocalDisk, mountsOf, type Volume } from '#storage/devices.ts';
+import { kindOf, placesOf, whyNotByFstab } from '#storage/fstab-mounts.ts';
 import { isWithin } from '#storage/names.ts';
 import { standing } from '#storage/own.ts';
 import type { MountRow } from '#storage/registry.ts';
@@ -23,21 +24,23 @@ export interface Listed {
 
 /** Everything that is mounted for users: volumes of local disks but the system's, one row each, and our shares. */
 export function listed(seen: Seen): Listed[] {
-  const local = seen.disks.flatMap((disk) =>
-    disk.volumes.map((volume) => listedVolume(disk, volume, seen)).filter((row) => row !== undefined),
-  );
+  const local = placesOf(seen)
+    .map((place) => listedVolume(place, seen))
+    .filter((row) => row !== undefined);
   const shares = seen.rows.map((row) => listedShare(row, seen)).filter((row) => row !== undefined);
   return [...local, ...shares].sort((a, b) => (a.path < b.path ? -1 : 1));
 }
 
-function listedVolume(disk: LocalDisk, volume: Volume, seen: Seen): Listed | undefined {
-  if (disk.system) return undefined;
+function listedVolume({ volume, disks }: Built, seen: Seen): Listed | undefined {
+  const [disk] = disks;
+  if (disk === undefined || disks.some((each) => each.system)) return undefined;
   const entry = bestMount(mountsOf(seen.entries, volume.device), seen.shareRoot);
   if (entry === undefined) return undefined;
   return {
-    key: `${volume.identity}#${entry.id}`,
+    // The kernel gives out mount ids again: a stick that is plugged in anew may get the one that it had.
+    key: `${volume.identity}#${volume.device.sequence}#${entry.id}`,
     mounted: true,
-    type: disk.transport === 'usb' ? 'usb' : 'hdd',
+    type: kindOf(disks),
     path: entry.target,
     fstype: entry.fstype === 'fuseblk' ? volume.fstype : entry.fstype,
     device: volume.device.node,
@@ -77,8 +80,13 @@ function bestMount(entries: readonly MountEntry[], shareRoot: string): MountEntr
   return choice.toSorted((a, b) => a.target.length - b.target.length)[0];
 }
 
+/**
+ * Also one that the kernel stopped writing to after an error: since Linux 6.15 ext4 stays `rw` then and adds
+ * `emergency_ro` (`shutdown` where not even reading goes on), ext4_show_options() in fs/ext4/super.c.
+ */
 export function isReadOnly(entry: Pick<MountEntry, 'options' | 'superOptions'>): boolean {
-  return entry.options.includes('ro') || entry.superOptions.includes('ro');
+  const stopped = ['ro', 'emergency_ro', 'shutdown'];
+  return entry.options.includes('ro') || entry.superOptions.some((option) => stopped.includes(option));
 }
 
 /** The path of a mount relative to the share root; undefined: it lies elsewhere, where pods do not look. */
@@ -120,7 +128,9 @@ function volumeView(
   extras: DiskExtras,
 ): Disk['volumes'][number] {
   const mountedAt = mountsOf(seen.entries, volume.device).map((entry) => entry.target);
-  const why = extras.failureOf(volume.identity) ?? whyNot(disk, volume, seen) ?? '';
+  const line = seen.fstab.find((entry) => entry.matches(volume));
+  const byFstab = line === undefined ? undefined : whyNotByFstab(line, { volume, disks: [disk] }, seen);
+  const why = extras.failureOf(volume.identity) ?? byFstab ?? whyNot(disk, volume, seen) ?? '';
   return {
     device: volume.device.node,
     size: volume.device.size,
