@@ -44,8 +44,8 @@ export interface Mounts {
   list(): MountEntry[];
   /** Throws {@link ExecError} with what the mount program said. */
   mount(request: MountRequest): Promise<void>;
-  /** Mounts the one line of /etc/fstab that has this target, with the options that stand there, and `ro` if so asked. */
-  mountFstab(target: string, how: { readonly readOnly: boolean; readonly timeoutMs: number }): Promise<void>;
+  /** Carries out the line of /etc/fstab that has this device and this folder, with its options and then those given. */
+  mountFstab(request: Omit<MountRequest, 'fstype'>): Promise<void>;
   umount(target: string, how: { readonly lazy: boolean; readonly timeoutMs: number }): Promise<void>;
   /** Writes out what is still in memory (syncfs). */
   flush(target: string, timeoutMs: number): Promise<void>;
@@ -99,6 +99,15 @@ export function topmostAt(entries: readonly MountEntry[], target: string): Mount
   return entries.findLast((entry) => entry.target === target);
 }
 
+/**
+ * Also one that the kernel stopped writing to after an error: since Linux 6.15 ext4 stays `rw` then and adds
+ * `emergency_ro` (`shutdown` where not even reading goes on), ext4_show_options() in fs/ext4/super.c.
+ */
+export function isReadOnly(entry: Pick<MountEntry, 'options' | 'superOptions'>): boolean {
+  const stopped = ['ro', 'emergency_ro', 'shutdown'];
+  return entry.options.includes('ro') || entry.superOptions.some((option) => stopped.includes(option));
+}
+
 /** No comma, nothing that a mount program could take for an end: what passes is exactly one option. */
 export function isPlainOption(option: string): boolean {
   return /^[A-Za-z0-9_.]+(=[^,\\"'\s\p{Cc}]*)?$/u.test(option);
@@ -135,13 +144,20 @@ export class SystemMounts implements Mounts {
     );
   }
 
-  async mountFstab(
-    target: string,
-    how: { readonly readOnly: boolean; readonly timeoutMs: number },
-  ): Promise<void> {
-    // What stands on the command line comes after what stands in fstab, and the last one holds (mount(8)).
-    const options = how.readOnly ? ['-o', 'ro'] : [];
-    await this.#exec.run('mount', [...options, '--target', target], { timeoutMs: how.timeoutMs });
+  async mountFstab({ source, target, options, timeoutMs }: Omit<MountRequest, 'fstype'>): Promise<void> {
+    // Of several lines of one folder, and of several devices of one name, exactly this pair (mount(8)). What is given
+    // here comes after what stands in the line, and the last one holds.
+    const pair = [
+      '--options-source',
+      'fstab',
+      '--options-source-force',
+      '--source',
+      source,
+      '--target',
+      target,
+    ];
+    const more = options.length === 0 ? [] : ['-o', options.join(',')];
+    await this.#exec.run('mount', [...more, ...pair], { timeoutMs });
   }
 
   async umount(target: string, how: { readonly lazy: boolean; readonly timeoutMs: number }): Promise<void> {

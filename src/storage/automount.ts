@@ -1,10 +1,17 @@
 import type { DiskPolicy } from '#api/storage.ts';
 import { type MountEntry, topmostAt } from '#host/mounts.ts';
 import type { BlockDevice } from '#host/udev.ts';
-import { areOneBtrfs, type Built, type LocalDisk, mountsOf, type Volume } from '#storage/devices.ts';
-import type { FstabEntry } from '#storage/fstab.ts';
+import {
+  areOneBtrfs,
+  type Built,
+  type LocalDisk,
+  mountsOf,
+  placesOf,
+  type Volume,
+} from '#storage/devices.ts';
+import { type FstabEntry, isAwaited } from '#storage/fstab.ts';
 import type { FstabMount } from '#storage/fstab-mounts.ts';
-import { folderName, freeName } from '#storage/names.ts';
+import { folderName, freeName, isWithin } from '#storage/names.ts';
 import { isMountable } from '#storage/options.ts';
 import { standing } from '#storage/own.ts';
 import type { MountRow } from '#storage/registry.ts';
@@ -26,20 +33,22 @@ export interface Seen {
   readonly rows: readonly MountRow[];
   readonly policies: ReadonlyMap<string, DiskPolicy>;
   readonly fstab: readonly FstabEntry[];
-  /** Targets of fstab lines with the appearance of their disk that has been mounted there already. */
-  readonly served: ReadonlyMap<string, string>;
+  /** Targets of fstab lines with the appearances of disks that have been mounted there already. */
+  readonly served: ReadonlyMap<string, ReadonlySet<string>>;
   readonly byFstab: readonly FstabMount[];
   readonly bootId: string;
   /** Names below the share root that are there already, ours and others'. */
   readonly names: readonly string[];
   readonly shareRoot: string;
+  /** `/`, `/boot`, the share root, the store: see ports.ts. */
+  readonly systemPaths: readonly string[];
 }
 
 /** Why a volume is not mounted by us; undefined: it is to be mounted. */
 export function whyNot(
   disk: LocalDisk,
   volume: Volume,
-  seen: Pick<Seen, 'disks' | 'entries' | 'policies' | 'fstab' | 'rows' | 'bootId'>,
+  seen: Pick<Seen, 'disks' | 'built' | 'entries' | 'policies' | 'fstab' | 'rows' | 'bootId' | 'shareRoot'>,
 ): string | undefined {
   if (disk.system) return 'the disk carries the system';
   if (volume.role === 'encrypted') return 'it is encrypted; beosd does not open it';
@@ -59,8 +68,17 @@ export function whyNot(
   if (members.some((each) => isHeldOff(each, seen))) return 'it was ejected; plug it in again';
   if (volume.device.properties?.['ID_BTRFS_READY'] === '0')
     return 'other disks of its file system are missing';
+  const below = belowShareRoot(seen);
+  if (below !== undefined)
+    return `/etc/fstab mounts ${below.target} first, where its place lies, and that is not mounted`;
   const first = firstOf(members, seen);
   return first === volume ? undefined : `it is a part of the file system on ${first.device.node}`;
+}
+
+/** What fstab has yet to mount at the share root, or below it: it would hide what is mounted there before. */
+function belowShareRoot(seen: Pick<Seen, 'disks' | 'built' | 'entries' | 'fstab' | 'shareRoot'>) {
+  const isBelow = ({ target }: FstabEntry) => target !== '/' && isWithin(seen.shareRoot, target);
+  return seen.fstab.find((each) => isBelow(each) && isAwaited(each, seen.entries, placesOf(seen)));
 }
 
 interface Member {
@@ -86,7 +104,7 @@ function firstOf(members: readonly Volume[], seen: Pick<Seen, 'entries' | 'rows'
 }
 
 /** Told by the device too: since it was mounted, its file system may have got another identity (a twin, a new UUID). */
-function isHeldOff(volume: Volume, seen: Pick<Seen, 'rows' | 'bootId'>): boolean {
+export function isHeldOff(volume: Volume, seen: Pick<Seen, 'rows' | 'bootId'>): boolean {
   const now = appearance(volume, seen.bootId);
   const isRowOf = (row: MountRow) => row.identity === volume.identity || row.source === volume.device.node;
   return seen.rows.some((row) => row.heldOff === now && isRowOf(row));

@@ -119,6 +119,7 @@ function seenWith(devices: readonly BlockDevice[], more: Partial<Seen> = {}): Se
       byFstab: [],
       bootId: 'b',
       names: [],
+      systemPaths: paths,
       shareRoot: '/olares/share',
       ...more,
     },

@@ -194,17 +194,26 @@ export function areOneBtrfs(a: BlockDevice, b: BlockDevice): boolean {
   return one['ID_FS_TYPE'] === 'btrfs' && same('ID_FS_UUID') && !same('ID_FS_UUID_SUB');
 }
 
-/** File systems on what is built on disks: LVM, md, an opened LUKS. Not those of which a disk is missing entirely. */
+/** What is built on disks: LVM, md, an opened LUKS. Not what lies on files or on nothing that is known. */
 export function builtVolumes(devices: readonly BlockDevice[], disks: readonly LocalDisk[]): Built[] {
   return devices.flatMap((device) => {
     const names = new Set<string>();
     if (isBuilt(device, devices)) collectDisks(device, devices, names, 0);
     const below = disks.filter((disk) => names.has(disk.device.name));
     const [first] = below;
-    if (first === undefined || below.length < names.size) return [];
+    if (first === undefined) return [];
     const volume = volumeOf(device, { ...first, system: below.some((disk) => disk.system) });
-    return volume.role === 'data' ? [{ volume, disks: below }] : [];
+    return [{ volume, disks: below }];
   });
+}
+
+/** Every file system, and place for one, of the machine: on disks, and on what is built on them. */
+export function placesOf(seen: {
+  readonly disks: readonly LocalDisk[];
+  readonly built: readonly Built[];
+}): Built[] {
+  const plain = seen.disks.flatMap((disk) => disk.volumes.map((volume) => ({ volume, disks: [disk] })));
+  return [...plain, ...seen.built];
 }
 
 /** On other devices, as itself or as the device that it is a partition of. */
@@ -242,17 +251,22 @@ export function coveringMount(entries: readonly MountEntry[], path: string): Mou
 export function deviceOfMount(devices: readonly BlockDevice[], entry: MountEntry): BlockDevice | undefined {
   return (
     devices.find((each) => each.dev === entry.dev) ??
-    devices.find((each) => each.node === entry.source || `/dev/mapper/${dmName(each)}` === entry.source)
+    devices.find((each) => each.node === entry.source || mapperOf(each) === entry.source)
   );
 }
 
-function dmName(device: BlockDevice): string | undefined {
-  return device.properties?.['DM_NAME'];
+/** The name by which the kernel's tables show a device of LVM or LUKS. */
+export function mapperOf({ properties }: BlockDevice): string | undefined {
+  const name = properties?.['DM_NAME'];
+  return name === undefined ? undefined : `/dev/mapper/${name}`;
 }
 
 /** Where the file system of a device is mounted, bind mounts and subvolumes included. */
 export function mountsOf(entries: readonly MountEntry[], device: BlockDevice): MountEntry[] {
-  return entries.filter((entry) => entry.dev === device.dev || entry.source === device.node);
+  const mapper = mapperOf(device);
+  return entries.filter(
+    ({ dev, source }) => dev === device.dev || source === device.node || source === mapper,
+  );
 }
 
 /** Two disks that call themselves the same (cheap sticks share serial numbers) are told apart by where they are. */

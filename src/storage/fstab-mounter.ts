@@ -1,7 +1,16 @@
-import type { Seen } from '#storage/automount.ts';
-import { type FstabMount, type FstabStep, isThere, madeByFstab, servedNow } from '#storage/fstab-mounts.ts';
+import { isReadOnly, topmostAt } from '#host/mounts.ts';
+import { appearance, type Seen } from '#storage/automount.ts';
+import { placesOf } from '#storage/devices.ts';
+import {
+  type FstabMount,
+  type FstabStep,
+  isThere,
+  madeByFstab,
+  mayDetach,
+  servedNow,
+  sourceOf,
+} from '#storage/fstab-mounts.ts';
 import type { LocalParts } from '#storage/local.ts';
-import { isWithin } from '#storage/names.ts';
 
 /**
  * Mounts what lines of fstab name, by mount(8) and with their options.
@@ -11,15 +20,15 @@ import { isWithin } from '#storage/names.ts';
  */
 export class FstabMounter {
   readonly #parts: Pick<LocalParts, 'machine' | 'around'>;
-  readonly #served = new Map<string, string>();
+  #served: ReadonlyMap<string, ReadonlySet<string>> = new Map();
   #made: readonly FstabMount[] = [];
 
   constructor(parts: Pick<LocalParts, 'machine' | 'around'>) {
     this.#parts = parts;
   }
 
-  /** Targets whose line has been carried out, with the appearance of the disk. */
-  get served(): ReadonlyMap<string, string> {
+  /** Targets whose line has been carried out, with the appearances of the disks that are still there. */
+  get served(): ReadonlyMap<string, ReadonlySet<string>> {
     return this.#served;
   }
 
@@ -29,29 +38,39 @@ export class FstabMounter {
 
   /** Learns from what is seen which lines are carried out, and which mounts are gone. */
   note(seen: Seen): void {
-    for (const [target, appearance] of servedNow(seen)) this.#served.set(target, appearance);
+    const present = new Set(placesOf(seen).map(({ volume }) => appearance(volume, seen.bootId)));
+    const before = [...this.#served].flatMap(([target, all]) =>
+      [...all].map((each) => [target, each] as const),
+    );
+    const now = servedNow(seen).map(([{ target }, each]) => [target, each] as const);
+    const pairs = [...before, ...now].filter(([, each]) => present.has(each));
+    const byTarget = Map.groupBy(pairs, ([target]) => target);
+    this.#served = new Map(
+      [...byTarget].map(([target, all]) => [target, new Set(all.map(([, each]) => each))]),
+    );
     this.#made = this.#made.filter((mount) => isThere(mount, seen.entries));
   }
 
   async mount(step: Extract<FstabStep, { do: 'fstab' }>, timeoutMs: number): Promise<void> {
     const { machine, around } = this.#parts;
-    const { entry, kind, readOnly } = step;
+    const { kind, options, place } = step;
+    const { target } = step.entry;
     const before = machine.mounts.list();
-    await machine.mounts.mountFstab(entry.target, { readOnly, timeoutMs });
-    const made = madeByFstab(step, before, machine.mounts.list());
+    await machine.mounts.mountFstab({ source: sourceOf(place), target, options, timeoutMs });
+    const after = machine.mounts.list();
+    const made = madeByFstab(step, before, after);
     if (made !== undefined) this.#made = [...this.#made, made];
-    around.emit({ action: 'mounted', kind, path: entry.target, readOnly });
-    around.log('mounted by fstab', { path: entry.target, readOnly });
+    const entry = topmostAt(after, target);
+    const readOnly = entry !== undefined && isReadOnly(entry);
+    around.emit({ action: 'mounted', kind, path: target, readOnly });
+    around.log('mounted by fstab', { path: target, readOnly });
   }
 
   /** The device is gone. systemd does the same for mounts that it knows: whoever is second finds nothing to do. */
   async detach(mount: FstabMount): Promise<void> {
     const { machine, around } = this.#parts;
     const { target, kind } = mount;
-    const entries = machine.mounts.list();
-    if (!isThere(mount, entries)) return;
-    const inside = entries.find((entry) => entry.target !== target && isWithin(entry.target, target));
-    if (inside !== undefined) throw new Error(`${inside.source} is mounted at ${inside.target}, within it`);
+    if (!mayDetach(mount, machine.mounts.list(), machine.devices.list())) return;
     try {
       await machine.mounts.umount(target, { lazy: true, timeoutMs: 20_000 });
     } catch (error) {

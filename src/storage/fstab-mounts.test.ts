@@ -108,7 +108,7 @@ test('a disk in fstab that is pulled loses its mount, with an event, and has it 
 
 test('pulled and plugged in between two looks, the dead mount goes before the new one comes', async () => {
   const hdd = disk('S1', volume('DATA'));
-  const { machine, storage } = world({ '/srv/data': 'DATA' }, hdd);
+  const { machine, storage } = world({ '/srv/data': 'DATA' }, hdd, disk('S2'));
   await storage.start();
   const [, before] = machine.entries();
   machine.unplug(hdd);
@@ -122,9 +122,8 @@ test('pulled and plugged in between two looks, the dead mount goes before the ne
 
 test('a dead mount at a place of fstab that somebody else has made stays, and is a condition', async () => {
   const hdd = disk('S1', volume('DATA'));
-  const bench = world({ '/srv/data': 'DATA' });
+  const bench = world({ '/srv/data': 'DATA' }, hdd, disk('S2'));
   const { machine, storage } = bench;
-  machine.plug(hdd);
   const theirs = machine.mountForeign('/dev/sda1', '/srv/data');
   await storage.start();
   machine.unplug(hdd);
@@ -142,7 +141,7 @@ test('a dead mount at a place of fstab that somebody else has made stays, and is
 
 test('nothing that is mounted within a dead mount of fstab goes with it', async () => {
   const hdd = disk('S1', volume('DATA'));
-  const { machine, storage } = world({ '/srv/data': 'DATA' }, hdd);
+  const { machine, storage } = world({ '/srv/data': 'DATA' }, hdd, disk('S2'));
   await storage.start();
   machine.makeForeign('/srv/data/theirs', 'folder');
   machine.mountForeign('tmpfs', '/srv/data/theirs');
@@ -150,7 +149,26 @@ test('nothing that is mounted within a dead mount of fstab goes with it', async 
   machine.unplug(hdd);
   await storage.local.look();
   assert.deepEqual(mountedIn(machine), before);
+  assert.match(storage.problems()[0]?.remedy ?? '', /Unmount \/srv\/data\/theirs, which lies in it/);
   await storage.close();
+});
+
+test('a line that asks for writing and can only be read is a condition; one that asks for reading is none', async () => {
+  const locked = { ...disk('S1', volume('DATA')), writeProtected: true };
+  const bench = world({ '/srv/data': 'DATA' }, locked, disk('S2', volume('OTHER')));
+  await bench.storage.start();
+  assert.deepEqual(wordsOf(bench), [
+    'mount_read_only: /srv/data can only be read: the device is write-protected',
+  ]);
+  assert.deepEqual(
+    bench.events.map((each) => each['readOnly']),
+    [true],
+  );
+  const [seen] = bench.storage.seen().disks;
+  assert.ok(seen);
+  bench.storage.setPolicy(seen, 'read-only');
+  assert.deepEqual(bench.storage.problems(), []);
+  await bench.storage.close();
 });
 
 test('a policy holds for disks in fstab too: only to be read, or not at all', async () => {
@@ -167,7 +185,7 @@ test('a policy holds for disks in fstab too: only to be read, or not at all', as
       .entries()
       .filter(({ target }) => target === '/srv/data')
       .map(({ options }) => [...options]);
-  assert.deepEqual(modes(), [['ro']]);
+  assert.deepEqual(modes(), [['ro', 'noload']]);
   assert.deepEqual(
     events.map(({ action, kind, readOnly }) => ({ action, kind, readOnly })),
     [{ action: 'mounted', kind: 'hdd', readOnly: true }],

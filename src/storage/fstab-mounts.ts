@@ -1,9 +1,10 @@
-import { type MountEntry, topmostAt } from '#host/mounts.ts';
+import { isReadOnly, type MountEntry, topmostAt } from '#host/mounts.ts';
 import type { BlockDevice } from '#host/udev.ts';
-import { appearance, policyOf, type Seen } from '#storage/automount.ts';
-import { type Built, deviceOfMount, type LocalDisk, mountsOf } from '#storage/devices.ts';
-import type { FstabEntry } from '#storage/fstab.ts';
+import { appearance, isHeldOff, policyOf, type Seen } from '#storage/automount.ts';
+import { type Built, type LocalDisk, mapperOf, mountsOf, placesOf } from '#storage/devices.ts';
+import { type FstabEntry, isAwaited } from '#storage/fstab.ts';
 import { isWithin } from '#storage/names.ts';
+import { withoutReplay } from '#storage/options.ts';
 
 /** A mount that this daemon has made by a line of fstab. */
 export interface FstabMount {
@@ -12,8 +13,6 @@ export interface FstabMount {
   readonly dev: string;
   readonly fstype: string;
   readonly source: string;
-  /** The plugging-in of the device that it was made from. */
-  readonly appearance: string;
   readonly kind: 'usb' | 'hdd';
 }
 
@@ -21,121 +20,124 @@ export type FstabStep =
   | {
       readonly do: 'fstab';
       readonly entry: FstabEntry;
-      readonly identity: string;
+      readonly place: Built;
       readonly appearance: string;
-      readonly disks: readonly LocalDisk[];
       readonly kind: 'usb' | 'hdd';
-      readonly readOnly: boolean;
+      /** Beside those of the line: what the policy of the disk asks for. */
+      readonly options: readonly string[];
     }
-  /** The device of a mount of ours is gone. */
+  /** The device of a mount that was made here is gone. */
   | { readonly do: 'detachFstab'; readonly mount: FstabMount };
-
-/** Every file system of the machine, those on LVM, md and opened LUKS among them. */
-export function placesOf(seen: Pick<Seen, 'disks' | 'built'>): Built[] {
-  const plain = seen.disks.flatMap((disk) => disk.volumes.map((volume) => ({ volume, disks: [disk] })));
-  return [...plain, ...seen.built];
-}
 
 export function kindOf(disks: readonly LocalDisk[]): 'usb' | 'hdd' {
   return disks.every((disk) => disk.transport === 'usb') ? 'usb' : 'hdd';
 }
 
-/** Pure: mounts that lines of fstab ask for, in their order, and mounts of ours whose disks are gone. */
+/** Pure: mounts that lines of fstab ask for, in their order, and mounts made here whose device is gone. */
 export function fstabSteps(seen: Seen): FstabStep[] {
   const places = placesOf(seen);
-  const gone = seen.byFstab.filter(
-    (mount) => isThere(mount, seen.entries) && !isPlugged(mount, places, seen),
-  );
+  const gone = seen.byFstab.filter((mount) => mayDetach(mount, seen.entries, seen.devices));
   const steps: FstabStep[] = gone.map((mount) => ({ do: 'detachFstab', mount }));
-  for (const entry of seen.fstab) {
-    const place = places.find(({ volume }) => entry.matches(volume));
-    if (place === undefined || whyNotByFstab(entry, place, seen) !== undefined) continue;
-    const { volume, disks } = place;
-    steps.push({
-      do: 'fstab',
-      entry,
-      identity: volume.identity,
-      appearance: appearance(volume, seen.bootId),
-      disks,
-      kind: kindOf(disks),
-      readOnly: entry.readOnly || disks.some((disk) => policyOf(disk, seen.policies) === 'read-only'),
-    });
+  for (const entry of seen.fstab.filter((each) => each.isDisk)) {
+    const named = places.filter(({ volume }) => entry.matches(volume));
+    const place = named.find((each) => whyNotByFstab(entry, each, seen) === undefined);
+    if (place !== undefined) steps.push(stepFor(entry, place, seen));
   }
   return steps;
 }
 
-/** Why a line of fstab is not carried out now for the file system that it names; undefined: it is. */
-export function whyNotByFstab(entry: FstabEntry, { volume, disks }: Built, seen: Seen): string | undefined {
+function stepFor(entry: FstabEntry, place: Built, seen: Seen): FstabStep {
+  const { volume, disks } = place;
+  const forced = !entry.readOnly && disks.some((disk) => policyOf(disk, seen.policies) === 'read-only');
+  return {
+    do: 'fstab',
+    entry,
+    place,
+    appearance: appearance(volume, seen.bootId),
+    kind: kindOf(disks),
+    options: forced ? ['ro', ...withoutReplay(volume.fstype)] : [],
+  };
+}
+
+/** Why a line of fstab is not carried out now for a file system that it names; undefined: it is. */
+export function whyNotByFstab(entry: FstabEntry, place: Built, seen: Seen): string | undefined {
+  const { volume, disks } = place;
   if (!entry.auto) return '/etc/fstab says that it is not mounted by itself';
   if (disks.some((disk) => disk.system)) return 'the disk carries the system';
   if (!disks.every((disk) => disk.ready) || volume.device.properties === undefined)
     return 'udev has not finished with it';
   if (disks.some((disk) => policyOf(disk, seen.policies) === 'ignore')) return 'its policy is ignore';
-  const there = topmostAt(seen.entries, entry.target);
-  if (there !== undefined) return `${there.source} is mounted at ${entry.target}`;
-  const elsewhere = mountElsewhere({ volume, disks }, seen);
+  if (isHeldOff(volume, seen)) return 'it was ejected; plug it in again';
+  const elsewhere = mountElsewhere(place, seen);
   if (elsewhere !== undefined) return `it is mounted at ${elsewhere.target}`;
-  if (isServed(entry, seen)) return `it was unmounted from ${entry.target}; plug it in again`;
-  const outer = outerOf(entry, seen);
-  return outer === undefined
-    ? undefined
-    : `its place lies in ${outer.target}, which /etc/fstab mounts first, and which is not mounted`;
+  return whyNotAt(entry, seen) ?? (isServed(entry, place, seen) ? unmounted(entry) : undefined);
 }
 
-/**
- * The line whose mount must be there before: made later, it would hide this one, and what users have written to it
- * (systemd.mount(5) orders mounts in the same way).
- */
-function outerOf(entry: FstabEntry, seen: Seen): FstabEntry | undefined {
-  const isOuter = (each: FstabEntry) => each.target !== entry.target && isWithin(entry.target, each.target);
-  return seen.fstab.find(
-    (each) => each.auto && isOuter(each) && topmostAt(seen.entries, each.target) === undefined,
+function unmounted({ target }: FstabEntry): string {
+  return `it was unmounted since it was plugged in; it is left alone until it comes anew, or \`mount ${target}\``;
+}
+
+/** What at or around its place keeps a line waiting: nothing that is there may be hidden, now or by a later mount. */
+function whyNotAt({ target }: FstabEntry, seen: Seen): string | undefined {
+  const system = seen.systemPaths.find((path) => path !== seen.shareRoot && isWithin(path, target));
+  if (system !== undefined) return `${system} lies in ${target}, which is mounted when the system starts`;
+  const there = seen.entries.findLast((entry) => isWithin(entry.target, target));
+  if (there !== undefined) return `${there.source} is mounted at ${there.target}`;
+  const places = placesOf(seen);
+  const isOuter = (each: FstabEntry) => each.target !== target && isWithin(target, each.target);
+  // systemd.mount(5) has them wait for each other in the same way.
+  const outer = seen.fstab.find((each) => isOuter(each) && isAwaited(each, seen.entries, places));
+  return (
+    outer && `its place lies in ${outer.target}, which /etc/fstab mounts first, and which is not mounted`
   );
 }
 
-/** Where somebody has mounted a file system that fstab has another place for; what pods see of it does not count. */
+/**
+ * Where somebody has mounted a file system that fstab has another place for. Beside a mount at its place others are
+ * binds of it, and what pods see of it does not count.
+ */
 function mountElsewhere({ volume }: Built, seen: Seen): MountEntry | undefined {
   const own = seen.fstab.filter((each) => each.matches(volume)).map((each) => each.target);
-  const isElsewhere = ({ target }: MountEntry) =>
-    !own.includes(target) && !isWithin(target, '/var/lib/kubelet');
-  return mountsOf(seen.entries, volume.device).find(isElsewhere);
+  const mounts = mountsOf(seen.entries, volume.device);
+  if (mounts.some(({ target }) => own.includes(target))) return undefined;
+  return mounts.find(({ target }) => !isWithin(target, '/var/lib/kubelet'));
 }
 
 /**
  * The lines that are carried out now, or whose file system a person has in use elsewhere, with the appearance of their
  * disk: unmounted later by that person, it is not forced on.
  */
-export function servedNow(seen: Seen): [string, string][] {
-  return placesOf(seen).flatMap((place): [string, string][] => {
-    const { device } = place.volume;
-    const targets = mountsOf(seen.entries, device).map((each) => each.target);
-    const isTaken = mountElsewhere(place, seen) !== undefined;
-    const lines = seen.fstab.filter((entry) => entry.matches(place.volume));
-    return lines
-      .filter((entry) => isTaken || targets.includes(entry.target))
-      .map((entry) => [entry.target, appearance(place.volume, seen.bootId)]);
+export function servedNow(seen: Seen): [FstabEntry, string][] {
+  const places = placesOf(seen);
+  return seen.fstab.flatMap((entry): [FstabEntry, string][] => {
+    const isTaken = (place: Built) =>
+      mountsOf(seen.entries, place.volume.device).some(({ target }) => target === entry.target) ||
+      mountElsewhere(place, seen) !== undefined;
+    const named = places.filter(({ volume }) => entry.matches(volume));
+    return named.filter(isTaken).map(({ volume }) => [entry, appearance(volume, seen.bootId)]);
   });
 }
 
-/** Of a file system on several disks the appearance of any of them will do. */
-function isServed(entry: FstabEntry, seen: Seen): boolean {
-  const before = seen.served.get(entry.target);
-  return placesOf(seen).some(
-    ({ volume }) => entry.matches(volume) && appearance(volume, seen.bootId) === before,
-  );
+function isServed(entry: FstabEntry, { volume }: Built, seen: Seen): boolean {
+  return seen.served.get(entry.target)?.has(appearance(volume, seen.bootId)) === true;
 }
 
-/** The mount that a line has just led to; undefined: there is none, or somebody else's. */
+/** The mount that a line has just led to; undefined: there is none, or not of the file system that was meant. */
 export function madeByFstab(
-  step: Extract<FstabStep, { do: 'fstab' }>,
+  { entry: { target }, place, kind }: Extract<FstabStep, { do: 'fstab' }>,
   before: readonly MountEntry[],
   after: readonly MountEntry[],
 ): FstabMount | undefined {
-  const { target } = step.entry;
   const made = topmostAt(after, target);
   if (made === undefined || before.some((each) => each.target === target)) return undefined;
+  if (mountsOf([made], place.volume.device).length === 0) return undefined;
   const { id, dev, fstype, source } = made;
-  return { ...{ target, id, dev, fstype, source }, appearance: step.appearance, kind: step.kind };
+  return { target, id, dev, fstype, source, kind };
+}
+
+/** The name by which mount(8) finds a device in fstab. */
+export function sourceOf({ volume }: Built): string {
+  return mapperOf(volume.device) ?? volume.device.node;
 }
 
 export function isThere(mount: FstabMount, entries: readonly MountEntry[]): boolean {
@@ -143,21 +145,51 @@ export function isThere(mount: FstabMount, entries: readonly MountEntry[]): bool
   return id === mount.id && dev === mount.dev && fstype === mount.fstype && source === mount.source;
 }
 
-function isPlugged(mount: FstabMount, places: readonly Built[], { bootId }: Seen): boolean {
-  return places.some(({ volume }) => appearance(volume, bootId) === mount.appearance);
+/** Only the very mount, only when its device is gone, only when nothing is mounted within it. */
+export function mayDetach(
+  mount: FstabMount,
+  entries: readonly MountEntry[],
+  devices: readonly BlockDevice[],
+): boolean {
+  const isInside = ({ target }: MountEntry) => target !== mount.target && isWithin(target, mount.target);
+  return isThere(mount, entries) && isDeviceGone(mount, devices) && !entries.some(isInside);
 }
 
-/** Mounts at places of fstab whose device the kernel does not know any more. */
-export function deadByFstab(seen: Seen): MountEntry[] {
-  const targets = new Set(seen.fstab.map((entry) => entry.target));
-  const tops = [...targets].map((target) => topmostAt(seen.entries, target));
-  return tops.filter((entry) => entry !== undefined).filter((entry) => isDead(entry, seen.devices));
+/**
+ * The kernel does not know the device any more. A number is not given out again while something is mounted from it.
+ * What has no device of its own (btrfs, network) is never called gone.
+ */
+function isDeviceGone({ dev }: Pick<MountEntry, 'dev'>, devices: readonly BlockDevice[]): boolean {
+  return !dev.startsWith('0:') && devices.length > 0 && !devices.some((each) => each.dev === dev);
 }
 
-/** Only of what lies on a device of its own can it be told; btrfs has no number of one, but names it. */
-function isDead(entry: MountEntry, devices: readonly BlockDevice[]): boolean {
-  if (!entry.dev.startsWith('0:')) return !devices.some((each) => each.dev === entry.dev);
-  const isNamed = entry.fstype === 'btrfs' && entry.source.startsWith('/dev/');
-  const isLink = devices.some((each) => each.links.includes(entry.source));
-  return isNamed && !isLink && deviceOfMount(devices, entry) === undefined;
+/** Mounts whose device is gone, each file system once; those that this daemon clears up by itself are left out. */
+export function deadMounts(seen: Seen): MountEntry[] {
+  const own = new Set(seen.rows.map((row) => `${seen.shareRoot}/${row.name}`));
+  const isOther = ({ target }: MountEntry) => !own.has(target) && target !== '/';
+  const dead = seen.entries.filter((entry) => isOther(entry) && isDeviceGone(entry, seen.devices));
+  const byDevice = Map.groupBy(dead, (entry) => entry.dev);
+  return [...byDevice.values()].flatMap(
+    (mounts) => mounts.toSorted((a, b) => a.target.length - b.target.length)[0] ?? [],
+  );
+}
+
+/** Places of lines that ask for writing, which nobody can write to, and why. */
+export function onlyRead(seen: Seen): [string, string][] {
+  return placesOf(seen).flatMap(({ volume, disks }): [string, string][] => {
+    const isMeant = disks.some((disk) => disk.system || policyOf(disk, seen.policies) === 'read-only');
+    const lines = isMeant ? [] : seen.fstab.filter((entry) => !entry.readOnly && entry.matches(volume));
+    const mounts = lines.length === 0 ? [] : mountsOf(seen.entries, volume.device);
+    const stuck = mounts.filter(
+      (each) => isReadOnly(each) && lines.some(({ target }) => target === each.target),
+    );
+    return stuck.map((each) => [each.target, whyOnlyRead(each, volume.device)]);
+  });
+}
+
+function whyOnlyRead({ options }: MountEntry, device: BlockDevice): string {
+  if (device.readOnly) return 'the device is write-protected';
+  return options.includes('ro')
+    ? 'it was mounted so by hand, or was not closed in good order'
+    : 'the kernel has stopped writing to it after an error';
 }

@@ -64,15 +64,17 @@ test('a line of another disk, or of nothing that is a disk, names none', () => {
     assert.ok(!parseFstab(`${spec} /srv ext4`)[0]?.matches(nameless), spec);
 });
 
-test('what is not mounted at boot, and what has no folder, is told', () => {
+test('a line tells where, whether at boot, and whether only to be read; the last word holds', () => {
   const of = (line: string) =>
-    parseFstab(line).map(({ target, auto, readOnly }) => ({ target, auto, readOnly }));
-  assert.deepEqual(of('UUID=1 /srv/a/ ext4 rw,nofail'), [{ target: '/srv/a', auto: true, readOnly: false }]);
-  assert.deepEqual(of('UUID=1 /a\\040b ext4 ro,noauto 0 0'), [
-    { target: '/a b', auto: false, readOnly: true },
-  ]);
-  assert.deepEqual(of('/dev/sda1 /srv/b none bind'), [{ target: '/srv/b', auto: false, readOnly: false }]);
-  assert.deepEqual(of('UUID=1 / ext4 rw,ro'), [{ target: '/', auto: true, readOnly: true }]);
-  assert.deepEqual(of('UUID=1 /srv/c ext4'), [{ target: '/srv/c', auto: true, readOnly: false }]);
+    parseFstab(line).map(({ target, isDisk, auto, readOnly }) =>
+      [target, ...(isDisk ? ['disk'] : []), ...(auto ? ['auto'] : []), ...(readOnly ? ['ro'] : [])].join(' '),
+    );
+  assert.deepEqual(of('UUID=1 /srv/a/ ext4 rw,nofail'), ['/srv/a disk auto']);
+  assert.deepEqual(of('UUID=1 /a\\040b ext4 ro,noauto 0 0'), ['/a b disk ro']);
+  assert.deepEqual(of('UUID=1 //srv/./x/../b// ext4 noauto,auto,ro,rw'), ['/srv/b disk auto']);
+  assert.deepEqual(of('/dev/sda1 /srv/b none bind'), ['/srv/b auto']);
+  assert.deepEqual(of('/srv/a /srv/b none rbind,noauto'), ['/srv/b']);
+  assert.deepEqual(of('nas:/films /srv/films nfs'), ['/srv/films auto']);
+  assert.deepEqual(of('UUID=1 / ext4 rw,ro'), ['/ disk auto ro']);
   assert.deepEqual(of('UUID=1 none swap sw 0 0\nUUID=1\n\n   # UUID=1 /srv ext4\n'), []);
 });

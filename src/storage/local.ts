@@ -1,18 +1,17 @@
 import { ExecError } from '#host/exec.ts';
-import { topmostAt, wordsOf } from '#host/mounts.ts';
+import { isReadOnly, topmostAt, wordsOf } from '#host/mounts.ts';
 import type { BlockDevice } from '#host/udev.ts';
 import { messageOf } from '#lib/fault.ts';
 import { plan, type Step as RowStep, type Seen } from '#storage/automount.ts';
-import { builtVolumes, localDisks } from '#storage/devices.ts';
+import { builtVolumes, localDisks, placesOf } from '#storage/devices.ts';
 import { parseFstab } from '#storage/fstab.ts';
 import { FstabMounter } from '#storage/fstab-mounter.ts';
-import { type FstabStep, fstabSteps, placesOf } from '#storage/fstab-mounts.ts';
+import { type FstabStep, fstabSteps } from '#storage/fstab-mounts.ts';
 import type { Locks } from '#storage/locks.ts';
 import type { Mounter } from '#storage/mounter.ts';
 import { asksForReadOnly, isMountable, type LocalMount, localMount } from '#storage/options.ts';
 import type { Machine, Settings, Surroundings } from '#storage/ports.ts';
 import type { MountRow, Registry } from '#storage/registry.ts';
-import { isReadOnly } from '#storage/views.ts';
 
 export interface LocalParts {
   readonly machine: Machine;
@@ -112,6 +111,7 @@ export class LocalMounts {
       bootId: settings.bootId,
       names: [...settings.protectedNames, ...machine.folders.list(settings.shareRoot)],
       shareRoot: settings.shareRoot,
+      systemPaths: settings.systemPaths,
     };
   }
 
@@ -228,7 +228,7 @@ export class LocalMounts {
   #dropFailures(seen: Seen): void {
     const present = new Set(placesOf(seen).map(({ volume }) => volume.identity));
     const isOver = ({ identity, target }: Failure) =>
-      !present.has(identity) || (target !== undefined && !isAwaited(target, seen));
+      !present.has(identity) || (target !== undefined && !isWanted(target, seen));
     const over = [...this.#failures].filter(([key, failure]) => isOfMount(key) && isOver(failure));
     for (const [key] of over) this.#failures.delete(key);
     if (over.length > 0) this.#onFailures();
@@ -242,7 +242,7 @@ export class LocalMounts {
     const task = locks
       .run(key, () => this.#act(step))
       .then(
-        () => this.#failures.delete(`${step.do}:${key}`),
+        () => this.#failures.delete(failureKey(step)),
         (error: unknown) => this.#remember(step, error),
       )
       .then(() => {
@@ -253,7 +253,7 @@ export class LocalMounts {
   }
 
   #isWaiting(step: Step): boolean {
-    const failure = this.#failures.get(`${step.do}:${lockKey(step)}`);
+    const failure = this.#failures.get(failureKey(step));
     if (failure === undefined || failure.appearance !== appearanceOf(step)) return false;
     return this.#parts.machine.clock.monotonic() < failure.retryAt;
   }
@@ -262,8 +262,8 @@ export class LocalMounts {
     const { machine, around } = this.#parts;
     const words = wordsOf(error);
     const wait = error instanceof ExecError && isOfMount(step.do) ? retryMountAfter : retryAfter;
-    this.#failures.set(`${step.do}:${lockKey(step)}`, {
-      identity: 'row' in step ? step.row.identity : step.do === 'fstab' ? step.identity : '',
+    this.#failures.set(failureKey(step), {
+      identity: 'row' in step ? step.row.identity : step.do === 'fstab' ? step.place.volume.identity : '',
       target: step.do === 'fstab' ? step.entry.target : undefined,
       appearance: appearanceOf(step),
       words,
@@ -353,7 +353,7 @@ export class LocalMounts {
 }
 
 /** fstab still names this place, and nothing is mounted there. */
-function isAwaited(target: string, { fstab, entries }: Seen): boolean {
+function isWanted(target: string, { fstab, entries }: Seen): boolean {
   return fstab.some((entry) => entry.target === target) && topmostAt(entries, target) === undefined;
 }
 
@@ -370,14 +370,20 @@ function lockKey(step: Step): string {
   return 'row' in step ? step.row.identity : `fstab:${targetOf(step)}`;
 }
 
+/** Each line of fstab fails on its own, also where two have one place. */
+function failureKey(step: Step): string {
+  const line = step.do === 'fstab' ? `:${step.entry.line}` : '';
+  return `${step.do}:${lockKey(step)}${line}`;
+}
+
 /** The disks that a step writes to. */
 function disksOf(step: Step): readonly string[] {
   if (step.do === 'mount') return [step.row.disk];
-  return step.do === 'fstab' ? step.disks.map((disk) => disk.id) : [];
+  return step.do === 'fstab' ? step.place.disks.map((disk) => disk.id) : [];
 }
 
 /** What has failed once is tried at once when this has changed. */
 function appearanceOf(step: Step): string {
-  if (step.do === 'fstab') return `${step.appearance} ${step.readOnly} ${step.entry.line}`;
-  return 'row' in step ? (step.row.extra.appearance ?? '') : step.mount.appearance;
+  if (step.do === 'fstab') return `${step.appearance} ${step.options.join()}`;
+  return 'row' in step ? (step.row.extra.appearance ?? '') : '';
 }

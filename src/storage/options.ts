@@ -37,6 +37,12 @@ export function knowsOwners(fstype: string): boolean {
   return !['vfat', 'exfat', 'ntfs'].includes(fstype);
 }
 
+/** What keeps a file system from being written to by a mount that only reads: its journal would be played back. */
+export function withoutReplay(fstype: string): string[] {
+  const options = { ext3: 'noload', ext4: 'noload', xfs: 'norecovery', btrfs: 'rescue=nologreplay' };
+  return Object.entries(options).flatMap(([type, option]) => (type === fstype ? [option] : []));
+}
+
 /**
  * Type and options for a file system of a disk. `uid` and `gid` only where the file system has no owners of its own:
  * ext4 refuses them. Where the kernel has no driver for NTFS (`ntfs3`), ntfs-3g does it in user space.
@@ -49,18 +55,15 @@ export function localMount(
   const mode = how.readOnly ? 'ro' : 'rw';
   const owners = [`uid=${owner.uid}`, `gid=${owner.gid}`, 'umask=0002'];
   const base = [mode, ...always, 'noatime'];
+  const whole = how.readOnly ? withoutReplay(fstype) : [];
   switch (fstype) {
     case 'ext2':
     case 'ext3':
     case 'ext4':
-      return {
-        type: fstype,
-        options: [...base, 'errors=remount-ro', ...(how.readOnly && fstype !== 'ext2' ? ['noload'] : [])],
-      };
+      return { type: fstype, options: [...base, 'errors=remount-ro', ...whole] };
     case 'xfs':
-      return { type: 'xfs', options: [...base, ...(how.readOnly ? ['norecovery'] : [])] };
     case 'btrfs':
-      return { type: 'btrfs', options: [...base, ...(how.readOnly ? ['rescue=nologreplay'] : [])] };
+      return { type: fstype, options: [...base, ...whole] };
     case 'vfat':
       return { type: 'vfat', options: [...base, ...owners, 'utf8=1', 'flush', 'errors=remount-ro'] };
     case 'exfat':

@@ -33,13 +33,17 @@ export function mountDead(
   };
 }
 
-/** A mount that somebody else has made, so that it is not for us to undo. */
-export function diskGone({ source, target }: Pick<MountEntry, 'source' | 'target'>): Problem {
+/** A mount that somebody else has made, or that holds another one (`inside`): it is not for us to undo. */
+export function diskGone(
+  { source, target }: Pick<MountEntry, 'source' | 'target'>,
+  inside: string | undefined,
+): Problem {
+  const first = inside === undefined ? '' : `Unmount ${inside}, which lies in it and may work, before. `;
   return {
     code: 'mount_dead',
     severity: 'warning',
     message: `${source}, which is mounted at ${target}, is gone.`,
-    remedy: `Unmount it with \`umount -l ${target}\`, then plug the disk in again.`,
+    remedy: `${first}Unmount it with \`umount -l ${target}\`, then plug the disk in again.`,
     fixedBy: [],
   };
 }

@@ -1,6 +1,7 @@
 import { fault } from '#api/errors.ts';
 import type { Disk, DiskPolicy, MountedPath } from '#api/storage.ts';
 import type { Health } from '#host/disks.ts';
+import { isReadOnly } from '#host/mounts.ts';
 import type { Watch } from '#host/udev.ts';
 import { messageOf } from '#lib/fault.ts';
 import { SingleFlight } from '#lib/mutex.ts';
@@ -9,7 +10,7 @@ import type { Seen } from '#storage/automount.ts';
 import { contentKnown, contentOf, inUse } from '#storage/blank.ts';
 import type { LocalDisk } from '#storage/devices.ts';
 import { Ejector } from '#storage/eject.ts';
-import { deadByFstab } from '#storage/fstab-mounts.ts';
+import { deadMounts, onlyRead } from '#storage/fstab-mounts.ts';
 import { LocalMounts } from '#storage/local.ts';
 import { Locks } from '#storage/locks.ts';
 import { Mounter } from '#storage/mounter.ts';
@@ -20,7 +21,7 @@ import { Provisioner } from '#storage/provision.ts';
 import { type MountRow, Registry } from '#storage/registry.ts';
 import { Shares, type SharesParts } from '#storage/shares.ts';
 import { UsageProbe, usageStat, zeros } from '#storage/usage.ts';
-import { diskView, isReadOnly, type Listed, listed } from '#storage/views.ts';
+import { diskView, type Listed, listed } from '#storage/views.ts';
 import type { Store } from '#store/store.ts';
 
 const resyncEvery = 60_000;
@@ -297,7 +298,13 @@ export class Storage {
       if (failure !== undefined && row.phase === 'none') problems.push(notMounted(row.name, failure));
     }
     for (const { target, words } of this.local.fstabFailures()) problems.push(notMounted(target, words));
-    for (const entry of deadByFstab(seen)) problems.push(diskGone(entry));
+    for (const entry of deadMounts(seen)) {
+      const inside = seen.entries.find(
+        ({ target }) => target !== entry.target && isWithin(target, entry.target),
+      );
+      problems.push(diskGone(entry, inside?.target));
+    }
+    for (const [path, because] of onlyRead(seen)) problems.push(readOnly(path, because));
     return problems;
   }
 }

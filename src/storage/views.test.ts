@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type MountEntry, parseMountInfo } from '#host/mounts.ts';
+import { isReadOnly, type MountEntry, parseMountInfo } from '#host/mounts.ts';
 import type { BlockDevice } from '#host/udev.ts';
 import type { Seen } from '#storage/automount.ts';
 import { builtVolumes, localDisks } from '#storage/devices.ts';
 import { parseFstab } from '#storage/fstab.ts';
 import { fstabSteps } from '#storage/fstab-mounts.ts';
-import { isReadOnly, listed } from '#storage/views.ts';
+import { listed } from '#storage/views.ts';
 
 const places = {
   sd: '/sys/devices/pci0000:00/0000:00:17.0/ata1/host0/block',
@@ -41,6 +41,7 @@ function seenWith(devices: readonly BlockDevice[], entries: readonly MountEntry[
       byFstab: [],
       bootId: 'b',
       names: [],
+      systemPaths: ['/', '/share', '/var/lib/beosd'],
       shareRoot: '/share',
     },
   };
@@ -93,7 +94,7 @@ test('a line of fstab for LVM is carried out when the volume is there, but not o
   const stepsOf = (entries: MountEntry[]) =>
     fstabSteps(seenWith(all, entries, '/dev/mapper/vg-pool /srv/pool ext4 defaults 0 2')).map((step) =>
       step.do === 'fstab'
-        ? [step.entry.target, step.kind, ...step.disks.map((disk) => disk.device.name)]
+        ? [step.entry.target, step.kind, ...step.place.disks.map((disk) => disk.device.name)]
         : [],
     );
   assert.deepEqual(stepsOf([]), [['/srv/pool', 'hdd', 'sda', 'sdb']]);

@@ -1,8 +1,8 @@
 import type { Disk, MountedPath } from '#api/storage.ts';
-import type { MountEntry } from '#host/mounts.ts';
+import { isReadOnly, type MountEntry } from '#host/mounts.ts';
 import { policyOf, type Seen, whyNot } from '#storage/automount.ts';
-import { type Built, type LocalDisk, mountsOf, type Volume } from '#storage/devices.ts';
-import { kindOf, placesOf, whyNotByFstab } from '#storage/fstab-mounts.ts';
+import { type Built, type LocalDisk, mountsOf, placesOf, type Volume } from '#storage/devices.ts';
+import { kindOf, whyNotByFstab } from '#storage/fstab-mounts.ts';
 import { isWithin } from '#storage/names.ts';
 import { standing } from '#storage/own.ts';
 import type { MountRow } from '#storage/registry.ts';
@@ -80,15 +80,6 @@ function bestMount(entries: readonly MountEntry[], shareRoot: string): MountEntr
   return choice.toSorted((a, b) => a.target.length - b.target.length)[0];
 }
 
-/**
- * Also one that the kernel stopped writing to after an error: since Linux 6.15 ext4 stays `rw` then and adds
- * `emergency_ro` (`shutdown` where not even reading goes on), ext4_show_options() in fs/ext4/super.c.
- */
-export function isReadOnly(entry: Pick<MountEntry, 'options' | 'superOptions'>): boolean {
-  const stopped = ['ro', 'emergency_ro', 'shutdown'];
-  return entry.options.includes('ro') || entry.superOptions.some((option) => stopped.includes(option));
-}
-
 /** The path of a mount relative to the share root; undefined: it lies elsewhere, where pods do not look. */
 export function relativePath(path: string, shareRoot: string): string | undefined {
   return path !== shareRoot && isWithin(path, shareRoot) ? path.slice(shareRoot.length + 1) : undefined;
@@ -128,7 +119,8 @@ function volumeView(
   extras: DiskExtras,
 ): Disk['volumes'][number] {
   const mountedAt = mountsOf(seen.entries, volume.device).map((entry) => entry.target);
-  const line = seen.fstab.find((entry) => entry.matches(volume));
+  const lines = seen.fstab.filter((entry) => entry.matches(volume));
+  const line = lines.find((entry) => entry.auto) ?? lines[0];
   const byFstab = line === undefined ? undefined : whyNotByFstab(line, { volume, disks: [disk] }, seen);
   const why = extras.failureOf(volume.identity) ?? byFstab ?? whyNot(disk, volume, seen) ?? '';
   return {

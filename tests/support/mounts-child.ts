@@ -8,8 +8,7 @@ import { after, test } from 'node:test';
 import { SystemExec } from '#host/exec.ts';
 import { Files } from '#host/files.ts';
 import { SystemFolders } from '#host/folders.ts';
-import { SystemMounts, topmostAt } from '#host/mounts.ts';
-import { isReadOnly } from '#storage/views.ts';
+import { isReadOnly, SystemMounts, topmostAt } from '#host/mounts.ts';
 import { LoopDevices, LoopDisk } from './loop-disk.ts';
 import { mountsContract } from './mounts-contract.ts';
 

@@ -149,19 +149,20 @@ function mountContract(open: () => MountsBench): void {
     assert.match(await mount(node, `${root}/nowhere`), /mount point does not exist/);
     assert.notEqual(await mount('/dev/beosd-none', `${root}/m`), '');
     assert.match(
-      await refusal(mounts.mountFstab(`${root}/m`, { readOnly: false, timeoutMs: 20_000 })),
+      await refusal(mounts.mountFstab({ source: node, target: `${root}/m`, options: [], timeoutMs: 20_000 })),
       /can't find .*fstab/,
     );
     assert.deepEqual(mounts.list(), before);
   });
 
-  test('a line of fstab is mounted by its target, as the line says or only to be read', async () => {
+  test('a line of fstab is mounted at its target, as the line says or only to be read', async () => {
     const { mounts, folders, root, plug, fstab } = open();
     const node = plug(1);
     folders.make(`${root}/data`);
     fstab(`${root}/data`, node);
     for (const readOnly of [false, true]) {
-      await mounts.mountFstab(`${root}/data`, { readOnly, timeoutMs: 20_000 });
+      const options = readOnly ? ['ro'] : [];
+      await mounts.mountFstab({ source: node, target: `${root}/data`, options, timeoutMs: 20_000 });
       const entry = topmostAt(mounts.list(), `${root}/data`);
       assert.equal(entry?.source, node);
       assert.equal(entry.options.includes('ro'), readOnly);

@@ -85,9 +85,12 @@ export class FakeMachine {
   // --- what a person does -------------------------------------------------------------------------------------
 
   plug(disk: FakeDisk): void {
-    const used = new Set(this.#plugged.map((each) => each.index));
+    // The kernel gives neither the name nor the number of a disk away as long as something is mounted from it.
+    const isUsed = (n: number) =>
+      this.#plugged.some((each) => each.index === n) ||
+      this.#mounts.some(({ dev }) => dev.startsWith('8:') && Math.floor(Number(dev.slice(2)) / 16) === n);
     let index = 0;
-    while (used.has(index)) index++;
+    while (isUsed(index)) index++;
     const name = `sd${String.fromCharCode(97 + index)}`;
     this.#plugged.push({ disk, name, index, sequence: this.#nextSequence++ });
     this.#changed();
@@ -190,9 +193,7 @@ export class FakeMachine {
       mounts: {
         list: after('mounts', () => this.entries()),
         mount: later('mount', (request: MountRequest) => this.#mount(request)),
-        mountFstab: later('mountFstab', (target: string, { readOnly }: { readonly readOnly: boolean }) =>
-          this.#mountFstab(target, readOnly),
-        ),
+        mountFstab: later('mountFstab', (request: Omit<MountRequest, 'fstype'>) => this.#mountFstab(request)),
         umount: later('umount', (target: string, how: { readonly lazy: boolean }) =>
           this.#umount(target, how.lazy),
         ),
@@ -238,19 +239,18 @@ export class FakeMachine {
     if (owners && ['ext4', 'xfs', 'btrfs'].includes(volume.fstype))
       throw failed('mount', `${volume.fstype}: unknown option uid`);
     const dev = this.#devOf(request.source);
-    this.#mounts.push(
-      this.#entry(request.source, request.target, request.fstype, request.options, dev, volume),
-    );
+    // mount(8) falls back to reading of a device that is write-protected.
+    const { disk } = this.#plugged.find(({ name }) => request.source.startsWith(`/dev/${name}`)) ?? {};
+    const options = disk?.writeProtected === true ? [...request.options, 'ro'] : request.options;
+    this.#mounts.push(this.#entry(request.source, request.target, request.fstype, options, dev, volume));
   }
 
-  #mountFstab(target: string, readOnly: boolean): void {
-    const line = this.fstab.get(target);
-    if (line === undefined) throw failed('mount', `mount: ${target}: can't find in /etc/fstab.`);
-    const node = this.#plugged
-      .flatMap(devicesOf)
-      .find((each) => each.properties?.['ID_FS_UUID'] === line)?.node;
-    if (node === undefined) throw failed('mount', `mount: ${target}: can't find UUID=${line}.`);
-    this.#mount({ source: node, target, fstype: 'auto', options: readOnly ? ['ro'] : [], timeoutMs: 0 });
+  #mountFstab(request: Omit<MountRequest, 'fstype'>): void {
+    const device = this.#plugged.flatMap(devicesOf).find((each) => each.node === request.source);
+    const uuid = device?.properties?.['ID_FS_UUID'];
+    if (uuid === undefined || this.fstab.get(request.target) !== uuid)
+      throw failed('mount', `mount: ${request.target}: can't find in /etc/fstab.`);
+    this.#mount({ ...request, fstype: 'auto' });
   }
 
   #umount(target: string, lazy: boolean): void {

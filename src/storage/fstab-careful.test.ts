@@ -1,0 +1,290 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ExecError } from '#host/exec.ts';
+import { type FakeDisk, FakeMachine, type FakeVolume } from '#host/fake/machine.ts';
+import type { MountEntry, Mounts } from '#host/mounts.ts';
+import type { BlockDevice } from '#host/udev.ts';
+import { quickStore, rig, shareRoot } from '../../tests/support/fake-storage.ts';
+
+/** What a line of fstab must never lead to: a mount that works is taken away, another one hidden, work without end. */
+
+const volume = (label: string, fstype = 'ext4'): FakeVolume => ({
+  ...{ fstype, uuid: `u-${label}`, label, files: new Map() },
+});
+const disk = (serial: string, ...volumes: FakeVolume[]): FakeDisk => ({
+  ...{ serial, model: 'Acme', transport: 'sata', volumes },
+});
+const member = volume('PV', 'LVM2_member');
+
+/** A device of LVM or LUKS on sda1. */
+const mapped = (n: number, name: string, fstype = 'ext4'): BlockDevice => ({
+  ...{
+    name: `dm-${n}`,
+    node: `/dev/dm-${n}`,
+    dev: `253:${n}`,
+    kind: 'disk',
+    parent: undefined,
+    size: 1 << 29,
+  },
+  ...{ sysPath: `/sys/devices/virtual/block/dm-${n}`, readOnly: false, removable: false, holders: [] },
+  ...{ slaves: ['sda1'], sequence: `dm${n}`, links: [`/dev/mapper/${name}`] },
+  properties: { DM_NAME: name, ID_FS_USAGE: 'filesystem', ID_FS_TYPE: fstype, ID_FS_UUID: `u-${name}` },
+});
+
+interface Options {
+  readonly disks?: readonly FakeDisk[];
+  readonly built?: () => readonly BlockDevice[];
+  readonly refuses?: boolean;
+  /** What is mounted is a btrfs, which has no device number of a disk. */
+  readonly isPool?: boolean;
+}
+
+/** A machine with a free text of fstab, devices that are built on others, and mounts of those. */
+function world(
+  fstab: () => string,
+  { disks = [], built = () => [], refuses = false, isPool = false }: Options = {},
+) {
+  const places = [...fstab().matchAll(/ (\/\S+) /g)].map(([, target = '']) => target);
+  const machine = new FakeMachine(['/', '/olares', shareRoot, '/media/a', '/media/a/b', ...places]);
+  for (const each of [...disks, disk('S9')]) machine.plug(each);
+  const ports = machine.ports();
+  const did: string[] = [];
+  let others: MountEntry[] = [];
+  const add = (entry: Pick<MountEntry, 'source' | 'target' | 'dev' | 'fstype'>) => {
+    const id = 500 + did.length + others.length;
+    others.push({
+      ...{ id, parent: 1, root: '/', options: ['rw'], propagation: [], superOptions: ['rw'] },
+      ...entry,
+    });
+  };
+  const mounts: Mounts = {
+    ...ports.mounts,
+    list: () => [...machine.entries(), ...others],
+    mountFstab: async (request) => {
+      did.push(`mount ${request.source} ${request.target}`);
+      if (refuses)
+        throw new ExecError({
+          file: 'mount',
+          args: [],
+          reason: 'exit',
+          exitCode: 32,
+          stdout: '',
+          stderr: 'no',
+        });
+      const device = built().find(
+        ({ properties }) => `/dev/mapper/${properties?.['DM_NAME']}` === request.source,
+      );
+      const fstype = isPool ? 'btrfs' : (device?.properties?.['ID_FS_TYPE'] ?? '');
+      const dev = fstype === 'btrfs' ? '0:77' : (device?.dev ?? '');
+      if (device === undefined && !isPool) machine.mountForeign(request.source, request.target);
+      else add({ source: request.source, target: request.target, dev, fstype });
+    },
+    umount: async (target, how) => {
+      did.push(`umount ${target}`);
+      const isOthers = others.some((entry) => entry.target === target);
+      if (!isOthers) await ports.mounts.umount(target, how);
+      others = others.filter((entry) => entry.target !== target);
+    },
+  };
+  const devices = { ...ports.devices, list: () => [...ports.devices.list(), ...built()] };
+  const drop = (target: string) => {
+    others = others.filter((entry) => entry.target !== target);
+  };
+  return {
+    machine,
+    did,
+    add,
+    drop,
+    ...rig({ machine, store: quickStore(), real: { fstab, mounts, devices } }),
+  };
+}
+
+const targetsOf = (machine: FakeMachine) =>
+  machine
+    .entries()
+    .map(({ source, target }) => `${source} ${target}`)
+    .slice(1);
+const reasons = async ({ storage }: ReturnType<typeof rig>) =>
+  (await storage.disks())
+    .flatMap((each) => each.volumes.map((one) => one.notMountedBecause))
+    .filter((why) => why !== '');
+async function turns(count: number): Promise<void> {
+  for (let n = 0; n < count; n++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+test('a volume of LVM stays mounted when its disk turns out to carry the system too', async () => {
+  const built = () => [mapped(0, 'vg-data'), mapped(1, 'vg-share')];
+  const bench = world(() => '/dev/mapper/vg-data /srv/data ext4 defaults', {
+    disks: [disk('S1', member)],
+    built,
+  });
+  await bench.storage.start();
+  bench.add({ source: '/dev/mapper/vg-share', target: shareRoot, dev: '253:1', fstype: 'ext4' });
+  await bench.storage.local.settled();
+  assert.deepEqual(bench.did, ['mount /dev/mapper/vg-data /srv/data']);
+  await bench.storage.close();
+});
+
+test('a volume of LVM stays mounted while udev has no record of it, and while another one has its UUID', async () => {
+  let built = [mapped(0, 'vg-data')];
+  const bench = world(() => 'UUID=u-vg-data /srv/data ext4 defaults', {
+    disks: [disk('S1', member)],
+    built: () => built,
+  });
+  await bench.storage.start();
+  const snapshot = {
+    ...mapped(1, 'snap'),
+    properties: { ...mapped(0, 'vg-data').properties, DM_NAME: 'snap' },
+  };
+  for (const now of [
+    [{ ...mapped(0, 'vg-data'), properties: undefined }],
+    [snapshot, mapped(0, 'vg-data')],
+    [mapped(0, 'vg-data')],
+  ]) {
+    built = now;
+    await bench.storage.local.settled();
+  }
+  assert.deepEqual(bench.did, ['mount /dev/mapper/vg-data /srv/data']);
+  await bench.storage.close();
+});
+
+test('the share root on LVM is mounted once', async () => {
+  const bench = world(() => `/dev/mapper/vg-share ${shareRoot} ext4 defaults`, {
+    ...{ disks: [disk('S1', member)], built: () => [mapped(0, 'vg-share')] },
+  });
+  await bench.storage.start();
+  await turns(50);
+  assert.deepEqual(bench.did, [`mount /dev/mapper/vg-share ${shareRoot}`]);
+  await bench.storage.close();
+});
+
+test('lines that fail are tried once each until the clock has moved, also two of one place', async () => {
+  const lines = () =>
+    'UUID=u-A /srv/x ext4 defaults\nUUID=u-B /srv/x ext4 defaults\n/dev/sda1 /srv/x ext4 ro';
+  const bench = world(lines, { disks: [disk('S1', volume('A')), disk('S2', volume('B'))], refuses: true });
+  await bench.storage.start();
+  await turns(50);
+  assert.deepEqual(bench.did, ['mount /dev/sda1 /srv/x', 'mount /dev/sdb1 /srv/x', 'mount /dev/sda1 /srv/x']);
+  await bench.storage.close();
+});
+
+test('of two that are named alike the one that may be mounted is, and it alone', async () => {
+  const [ignored, other] = [disk('S1', volume('A')), disk('S2', volume('A'))];
+  const bench = world(() => 'UUID=u-A /srv/x ext4 defaults');
+  await bench.storage.start();
+  bench.machine.plug(ignored);
+  const seen = bench.storage.seen().disks.find((each) => each.serial === 'S1');
+  assert.ok(seen);
+  bench.storage.setPolicy(seen, 'ignore');
+  bench.machine.plug(other);
+  await bench.storage.local.settled();
+  assert.deepEqual(targetsOf(bench.machine), ['/dev/sdc1 /srv/x']);
+  bench.machine.unplug(ignored);
+  await bench.storage.local.settled();
+  assert.deepEqual(targetsOf(bench.machine), ['/dev/sdc1 /srv/x']);
+  await bench.storage.close();
+});
+
+test('a btrfs on several disks stays mounted when the one by which the kernel shows it is pulled', async () => {
+  const [one, two] = [disk('S1', volume('P', 'btrfs')), disk('S2', volume('P', 'btrfs'))];
+  const bench = world(() => 'UUID=u-P /srv/x btrfs defaults', { disks: [one, two], isPool: true });
+  await bench.storage.start();
+  bench.machine.unplug(one);
+  await bench.storage.local.settled();
+  assert.deepEqual(bench.did, ['mount /dev/sda1 /srv/x']);
+  assert.deepEqual(bench.storage.problems(), []);
+  await bench.storage.close();
+});
+
+test('a stick waits for the disk of the share root, which would hide it', async () => {
+  const root = disk('S2', volume('ROOT'));
+  const stick: FakeDisk = { ...disk('S1', volume('STICK')), transport: 'usb' };
+  const bench = world(() => `UUID=u-ROOT ${shareRoot} ext4 nofail`, { disks: [stick] });
+  await bench.storage.start();
+  assert.deepEqual(targetsOf(bench.machine), []);
+  assert.match((await reasons(bench)).join(), /fstab mounts \/olares\/share first/);
+  bench.machine.plug(root);
+  await bench.storage.local.settled();
+  assert.deepEqual(targetsOf(bench.machine), [`/dev/sdc1 ${shareRoot}`, `/dev/sda1 ${shareRoot}/STICK`]);
+  await bench.storage.close();
+});
+
+test('nothing is mounted over what is mounted, or over what the system lies on', async () => {
+  const bench = world(() => 'UUID=u-A /olares ext4 defaults\nUUID=u-B /var/lib ext4 defaults', {
+    disks: [disk('S1', volume('A')), disk('S2', volume('B'))],
+  });
+  bench.machine.makeForeign(`${shareRoot}/theirs`, 'folder');
+  bench.machine.mountForeign('tmpfs', `${shareRoot}/theirs`);
+  await bench.storage.start();
+  assert.deepEqual(bench.did, ['mount /dev/sdb1 /var/lib']);
+  assert.match((await reasons(bench)).join(), /tmpfs is mounted at \/olares\/share\/theirs/);
+  const on = { ...bench.storage.seen(), systemPaths: ['/', '/olares/data', shareRoot], entries: [] };
+  const { whyNotByFstab } = await import('#storage/fstab-mounts.ts');
+  const [place] = on.disks.flatMap((each) => each.volumes.map((one) => ({ volume: one, disks: [each] })));
+  const [line] = on.fstab;
+  assert.ok(place && line);
+  assert.match(whyNotByFstab(line, place, on) ?? '', /\/olares\/data lies in \/olares/);
+  await bench.storage.close();
+});
+
+test('a disk waits for the mount that its place lies in, whatever that is of', async () => {
+  for (const outer of [
+    'nas:/export /srv nfs',
+    '/data/srv /srv none bind',
+    'tank/srv /srv zfs',
+    'UUID=u-away /srv ext4',
+  ]) {
+    const bench = world(() => `UUID=u-A /srv/media ext4 defaults\n${outer} defaults`, {
+      disks: [disk('S1', volume('A'))],
+    });
+    await bench.storage.start();
+    assert.deepEqual(bench.did, [], outer);
+    bench.add({ source: 'somewhere', target: '/srv', dev: '0:50', fstype: 'x' });
+    await bench.storage.local.settled();
+    assert.deepEqual(bench.did, ['mount /dev/sda1 /srv/media'], outer);
+    await bench.storage.close();
+  }
+});
+
+test('a btrfs in an opened LUKS is listed where it is mounted, and left alone once a person has unmounted it', async () => {
+  const bench = world(() => '/dev/mapper/safe /srv/x btrfs defaults', {
+    ...{ disks: [disk('S1', member)], built: () => [mapped(0, 'safe', 'btrfs')] },
+  });
+  await bench.storage.start();
+  const rows = await bench.storage.mounted((row) => row.type === 'hdd');
+  assert.deepEqual(
+    rows.map((row) => row.path),
+    ['/srv/x'],
+  );
+  bench.drop('/srv/x');
+  await bench.storage.local.settled();
+  assert.deepEqual(bench.did, ['mount /dev/mapper/safe /srv/x']);
+  await bench.storage.close();
+});
+
+test('a bind of a mount keeps no other line of its file system from being carried out', async () => {
+  let lines = 'UUID=u-A /srv/x ext4 defaults';
+  const bench = world(() => `${lines}\nUUID=u-no /srv/y ext4 noauto`, { disks: [disk('S1', volume('A'))] });
+  await bench.storage.start();
+  bench.machine.makeForeign('/home', 'folder');
+  bench.machine.mountForeign('/dev/sda1', '/home');
+  lines += '\nUUID=u-A /srv/y ext4 defaults';
+  await bench.storage.local.settled();
+  assert.deepEqual(targetsOf(bench.machine), ['/dev/sda1 /srv/x', '/dev/sda1 /home', '/dev/sda1 /srv/y']);
+  await bench.storage.close();
+});
+
+test('what was ejected is not mounted by a line that comes meanwhile', async () => {
+  let lines = '';
+  const stick: FakeDisk = { ...disk('S1', volume('STICK')), transport: 'usb' };
+  const bench = world(() => lines, { disks: [stick] });
+  await bench.storage.start();
+  lines = 'UUID=u-STICK /olares ext4 defaults';
+  const [row] = bench.storage.registry.all();
+  assert.ok(row);
+  await bench.storage.ejector.eject(row, false);
+  await bench.storage.local.settled();
+  assert.deepEqual(targetsOf(bench.machine), []);
+  assert.match((await reasons(bench)).join(), /ejected; plug it in again/);
+  await bench.storage.close();
+});
