@@ -49,3 +49,27 @@ test('the shares of an IPv6 address are those that smbclient lists, although it 
   await assert.rejects(list(`${rows}session setup failed: NT_STATUS_LOGON_FAILURE`), ExecError);
   await assert.rejects(list(note), /listed nothing/);
 });
+
+test('a share is entered, and the folder of it that was named, by arguments that nothing in them can make more', async () => {
+  const ran: (readonly string[])[] = [];
+  const exec: Exec = {
+    run: async (file, args) => {
+      ran.push([file, ...args]);
+      return { exitCode: 0, stdout: '', stderr: '' };
+    },
+    lines: () => assert.fail('no listener'),
+    started: 0,
+  };
+  const tools = new SystemNetworkTools(exec);
+  await tools.smbEnter('nas', undefined, 'public', '/run/login');
+  await tools.smbEnter('fd77::1', 4455, 'a b/-x/y z', undefined);
+  const login = '--authentication-file=/run/login';
+  assert.deepEqual(ran, [
+    ['smbclient', login, '--command=exit', '//nas/public'],
+    ['smbclient', '--no-pass', '--port=4455', '--ip-address=fd77::1'].concat([
+      '--directory=-x/y z',
+      '--command=exit',
+      '//fd77::1/a b',
+    ]),
+  ]);
+});

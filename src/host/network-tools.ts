@@ -52,10 +52,7 @@ export class SystemNetworkTools {
 
   /** `smbclient -g -L`; throws ExecError with its words. */
   async smbShares(server: string, port: number | undefined, authFile: string | undefined): Promise<string> {
-    const login = authFile === undefined ? ['--no-pass'] : [`--authentication-file=${authFile}`];
-    const where = port === undefined ? [] : [`--port=${port}`];
-    const address = isIPv6(server) ? [`--ip-address=${server}`] : [];
-    const args = ['--grepable', ...login, ...where, ...address, `--list=${server}`];
+    const args = ['--grepable', ...reaching(server, port, authFile), `--list=${server}`];
     const { stdout, stderr } = await this.#exec
       .run('smbclient', args, { timeoutMs: 25_000 })
       .catch((error: unknown) => listedAllTheSame(error));
@@ -65,10 +62,33 @@ export class SystemNetworkTools {
     return stdout;
   }
 
+  /**
+   * `smbclient -c exit`: goes into a share, or into the folder of it that `path` names (`share/sub`), and leaves. Throws
+   * ExecError with its words, as `tree connect failed: NT_STATUS_ACCESS_DENIED`.
+   */
+  async smbEnter(
+    server: string,
+    port: number | undefined,
+    path: string,
+    authFile: string | undefined,
+  ): Promise<void> {
+    const [share = '', ...folders] = path.split('/');
+    const folder = folders.length === 0 ? [] : [`--directory=${folders.join('/')}`];
+    const args = [...reaching(server, port, authFile), ...folder, '--command=exit', `//${server}/${share}`];
+    await this.#exec.run('smbclient', args, { timeoutMs: 25_000 });
+  }
+
   async nfsExports(server: string): Promise<string> {
     const args = ['--no-headers', '--exports', server];
     return (await this.#exec.run('showmount', args, { timeoutMs: 15_000 })).stdout;
   }
+}
+
+/** Options of smbclient: as whom, and where. */
+function reaching(server: string, port: number | undefined, authFile: string | undefined): string[] {
+  const login = authFile === undefined ? ['--no-pass'] : [`--authentication-file=${authFile}`];
+  const where = port === undefined ? [] : [`--port=${port}`];
+  return [...login, ...where, ...(isIPv6(server) ? [`--ip-address=${server}`] : [])];
 }
 
 /** For an IPv6 address smbclient (seen with 4.17) lists the shares, then misses a workgroup to list, and fails for that. */

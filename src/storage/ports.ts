@@ -53,6 +53,13 @@ export interface NetworkTools {
   answers(host: string, port: number, timeoutMs: number): Promise<boolean>;
   /** Output of `smbclient -L`, in its `-g` form. */
   smbShares(server: string, port: number | undefined, authFile: string | undefined): Promise<string>;
+  /** Goes into a share, or a folder of it (`share/sub`), and leaves; throws ExecError with the words of smbclient. */
+  smbEnter(
+    server: string,
+    port: number | undefined,
+    path: string,
+    authFile: string | undefined,
+  ): Promise<void>;
   /** Output of `showmount --exports`. */
   nfsExports(server: string): Promise<string>;
 }

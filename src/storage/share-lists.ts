@@ -63,7 +63,21 @@ export function askForShares(
   return asked(() => secrets.withFile(smbclientFile(login), (file) => network.smbShares(server, port, file)));
 }
 
-async function asked(work: () => Promise<string>): Promise<string> {
+/**
+ * Resolves when this login opens the share itself, else throws a refusal in the words of mount.cifs. That the server
+ * lists its shares proves nothing: it does so for everybody whom it takes for a guest (`map to guest = Bad User`), and
+ * for users who may not enter this one.
+ */
+export function enterShare(
+  { network, secrets }: Pick<Machine, 'network' | 'secrets'>,
+  { server, port, path }: Pick<SmbTarget, 'server' | 'port' | 'path'>,
+  login: Login,
+): Promise<void> {
+  const enter = (file: string) => network.smbEnter(server, port, path, file);
+  return asked(() => secrets.withFile(smbclientFile(login), enter));
+}
+
+async function asked<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { ExecError } from '#host/exec.ts';
 import { FakeSecrets } from '#host/fake/secrets.ts';
 import { isFault } from '#lib/fault.ts';
+import type { NetworkTools } from '#storage/ports.ts';
 import { pass, shares } from '../../tests/support/fake-shares.ts';
 import { quickStore, shareRoot } from '../../tests/support/fake-storage.ts';
 
@@ -50,16 +51,18 @@ test('credentials that are good are kept until others have proved to be, also ov
   await storage.close();
 });
 
-test('a login that differs is kept for a share that is mounted, once the server has taken it', async () => {
-  const asked: (string | undefined)[] = [];
+test('a login that differs is kept for a share that is mounted, once it has opened the share itself', async () => {
+  const asked: string[] = [];
   let refuses = false;
-  const smbShares = async (_: string, __: number | undefined, file: string | undefined) => {
-    asked.push(file);
-    if (!refuses) return 'Disk|nas-files|\n';
+  const smbEnter: NetworkTools['smbEnter'] = async (server, port, path, file) => {
+    asked.push(`${server}:${port ?? ''} ${path} ${file === undefined ? 'nobody' : 'a login'}`);
+    if (!refuses) return;
     const how = { file: 'smbclient', args: [], reason: 'exit', exitCode: 1, stdout: '' } as const;
-    throw new ExecError({ ...how, stderr: 'session setup failed: NT_STATUS_LOGON_FAILURE' });
+    throw new ExecError({ ...how, stderr: 'tree connect failed: NT_STATUS_ACCESS_DENIED' });
   };
-  const { storage, secrets, mount, row } = await shares({ network: { smbShares } });
+  // A server that takes strangers for guests lists its shares for every user, and opens few of them.
+  const smbShares = async () => 'Disk|nas-files|\n';
+  const { storage, secrets, mount, row } = await shares({ network: { smbShares, smbEnter } });
   const kept = () => secrets.open('smb://nas:445/nas-files', row('nas').sealed ?? '');
   await mount('nas', { user: 'ann', password: 'old' });
   await mount('nas', { user: 'ann', password: 'old' });
@@ -72,6 +75,7 @@ test('a login that differs is kept for a share that is mounted, once the server 
   refuses = false;
   assert.equal(await mount('nas', { user: 'ann', password: 'new' }), `${shareRoot}/nas-files`);
   assert.equal(await kept(), 'username=ann\npassword=new\n');
+  assert.deepEqual(new Set(asked), new Set(['nas: nas-files a login']));
   await storage.close();
 });
 

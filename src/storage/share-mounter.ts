@@ -5,7 +5,7 @@ import { messageOf } from '#lib/fault.ts';
 import type { LocalParts } from '#storage/local.ts';
 import { type NfsVersion, nfsOptions, smbOptions } from '#storage/options.ts';
 import type { MountRow } from '#storage/registry.ts';
-import { askForShares } from '#storage/share-lists.ts';
+import { enterShare } from '#storage/share-lists.ts';
 import type { Wish } from '#storage/share-wish.ts';
 import { credentialsFile, mountFault } from '#storage/smb.ts';
 
@@ -28,15 +28,15 @@ export class ShareMounter {
   }
 
   /**
-   * Of a share that is mounted already: a login that differs from the kept one is kept from now on, once the server
-   * takes it. The mount that stands proves nothing of it, and is made with it the next time.
+   * Of a share that is mounted already: a login that differs from the kept one is kept from now on, once it has
+   * opened the share. The mount that stands proves nothing of it, and is made with it the next time.
    */
   async renew(row: MountRow, wish: Wish): Promise<void> {
     const { secrets } = this.#parts.machine;
     if (wish.login === undefined) return;
     const kept = row.sealed === undefined ? undefined : secrets.open(row.identity, row.sealed);
     if ((await kept?.catch(() => undefined)) === credentialsFile(wish.login)) return;
-    await askForShares(this.#parts.machine, wish, wish.login);
+    await enterShare(this.#parts.machine, wish, wish.login);
     this.#parts.registry.update(row.identity, { sealed: await this.seal(wish) });
   }
 

@@ -9,6 +9,8 @@ export interface Wish {
   readonly kind: 'smb' | 'nfs';
   readonly folder: string;
   readonly source: string;
+  /** What the server calls it: the share with the folders below it, or the exported path. */
+  readonly path: string;
   readonly server: string;
   readonly port: number | undefined;
   readonly login: Login | undefined;

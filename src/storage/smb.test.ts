@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isFault } from '#lib/fault.ts';
-import { checkLogin, credentialsFile, mountFault, parseSmbPath, smbclientFile } from '#storage/smb.ts';
+import {
+  checkLogin,
+  credentialsFile,
+  listFault,
+  mountFault,
+  parseSmbPath,
+  smbclientFile,
+} from '#storage/smb.ts';
 
 test('the words of a mount program tell a refusal from a server that is away and from what this machine lacks', () => {
   const said = {
@@ -70,4 +77,17 @@ test('a server is a name or an address, also with an underscore as Windows has t
   assert.equal(serverOf('//[FD77::1]:4455/a b/c'), 'fd77::1');
   for (const server of ['-a', 'a-', 'a b', 'a;b', '$(x)', 'ä', 'user@nas', '%6eas', '[nas]', 'a,b', 'a_.-b'])
     assert.throws(() => parseSmbPath(`//${server}/public`), isFault, server);
+});
+
+test('what smbclient says of a share is told in the words of mount.cifs', () => {
+  const said = (words: string) => {
+    const { code, message } = listFault(words);
+    return `${code} ${/^mount error\(\d+\)/.exec(message)?.[0]}`;
+  };
+  assert.equal(said('session setup failed: NT_STATUS_LOGON_FAILURE'), 'mount_refused mount error(13)');
+  assert.equal(said('tree connect failed: NT_STATUS_ACCESS_DENIED'), 'mount_refused mount error(13)');
+  assert.equal(said('tree connect failed: NT_STATUS_BAD_NETWORK_NAME'), 'mount_refused mount error(2)');
+  assert.equal(said('cd \\sub\\: NT_STATUS_OBJECT_NAME_NOT_FOUND'), 'mount_refused mount error(2)');
+  const away = 'do_connect: Connection to nas failed (Error NT_STATUS_CONNECTION_REFUSED)';
+  assert.equal(said(away), 'server_unreachable mount error(113)');
 });

@@ -153,6 +153,9 @@ export function listFault(words: string): Fault<ErrorCode> {
   if (/NT_STATUS_(LOGON_FAILURE|ACCESS_DENIED|ACCOUNT|PASSWORD|WRONG_PASSWORD)/.test(words)) {
     return fault('mount_refused', `mount error(13): Permission denied (${words.trim()})`);
   }
+  if (/NT_STATUS_(BAD_NETWORK_NAME|OBJECT_(NAME|PATH)_NOT_FOUND|NOT_A_DIRECTORY)/.test(words)) {
+    return fault('mount_refused', `mount error(2): No such file or directory (${words.trim()})`);
+  }
   if (unreachableWords.test(words)) {
     return fault('server_unreachable', `mount error(113): could not connect (${words.trim()})`);
   }

@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Disks } from '#host/disks.ts';
+import { ExecError } from '#host/exec.ts';
 import { FakeClock } from '#host/fake/clock.ts';
 import type { FakeMachine } from '#host/fake/machine.ts';
 import { FakeSecrets } from '#host/fake/secrets.ts';
@@ -77,6 +78,7 @@ export function rig(options: RigOptions): Rig {
     network: {
       answers: async (host) => fake.servers.has(host),
       smbShares: async () => '',
+      smbEnter: async (server, _, path) => enter(fake, server, path),
       nfsExports: async () => '',
       ...options.network,
     },
@@ -126,6 +128,19 @@ export function rig(options: RigOptions): Rig {
     swaps: options.swaps ?? (() => []),
   });
   return { storage, clock, secrets, events, problems: () => problems, ready: () => ready, ports: machine };
+}
+
+/** As smbclient does: only a server that is there opens a share, one that it has, and one that it refuses to nobody. */
+function enter({ servers, shares }: FakeMachine, server: string, path: string): void {
+  const share = shares.get(`//${server}/${path}`);
+  const words = !servers.has(server)
+    ? `do_connect: Connection to ${server} failed (Error NT_STATUS_CONNECTION_REFUSED)`
+    : share === undefined
+      ? 'tree connect failed: NT_STATUS_BAD_NETWORK_NAME'
+      : share.broken && 'tree connect failed: NT_STATUS_ACCESS_DENIED';
+  if (words === undefined) return;
+  const how = { file: 'smbclient', args: [], reason: 'exit', exitCode: 1, stdout: '' } as const;
+  throw new ExecError({ ...how, stderr: words });
 }
 
 /** A store in memory-backed files: what is tested is what is written when, not how long a disk takes. */
