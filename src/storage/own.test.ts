@@ -26,3 +26,36 @@ test('a mount from before its kind was recorded is still known by its numbers', 
   assert.equal(kindOf(entry, { ...row, extra: {} }), 'ours');
   assert.equal(kindOf({ ...entry, dev: '0:43' }, { ...row, extra: {} }), 'foreign');
 });
+
+test('what the kernel mounts within our NFS mount does not cover it, anything else within does', () => {
+  const at = '/srv/share/exp';
+  const share: MountRow = { ...row, kind: 'nfs', name: 'exp', source: 'nas:/exp', fstype: 'nfs', extra: {} };
+  const own: MountEntry = { ...entry, target: at, fstype: 'nfs4', source: 'nas:/exp' };
+  const sub = { ...own, id: 80, parent: own.id, dev: '0:50', target: `${at}/a`, source: 'nas:/exp/a' };
+  const deep = { ...sub, id: 81, parent: 80, dev: '0:51', target: `${at}/a/b/c`, source: 'nas:/exp/a/b/c' };
+  const kindWith = (...within: MountEntry[]) => standing(share, at, [own, ...within], 'boot-1').kind;
+  assert.equal(kindWith(sub), 'ours');
+  assert.equal(kindWith(sub, deep), 'ours');
+  const root = { ...own, source: 'nas:/' };
+  const ofRoot = { ...sub, source: 'nas:/a' };
+  assert.equal(standing(share, at, [root, ofRoot], 'boot-1').kind, 'ours', 'of the pseudo root of a server');
+  const others: Record<string, MountEntry[]> = {
+    'another export': [{ ...sub, source: 'nas:/other' }],
+    'another export with a name that begins alike': [{ ...sub, source: 'nas:/exp/aa' }],
+    'another server': [{ ...sub, source: 'nas2:/exp/a' }],
+    'another spelling': [{ ...sub, source: 'nas:/exp//a' }],
+    'another kind': [{ ...sub, fstype: 'tmpfs' }],
+    'another version of NFS': [{ ...sub, fstype: 'nfs' }],
+    'a folder of an export': [{ ...sub, root: '/x' }],
+    'a bind mount of our own folder': [{ ...sub, dev: own.dev }],
+    'a mount that ours has covered': [{ ...sub, parent: own.parent }],
+    'something over such a mount': [sub, { ...sub, id: 82, parent: 80, fstype: 'tmpfs', source: 'theirs' }],
+    'its like over such a mount': [sub, { ...sub, id: 82, parent: 80, dev: '0:52' }],
+    'something within such a mount': [sub, { ...deep, source: 'nas:/other' }],
+    'such a mount within something else': [{ ...sub, source: 'nas:/other' }, deep],
+    'such a mount whose parent is not seen': [deep],
+  };
+  for (const [what, within] of Object.entries(others)) assert.equal(kindWith(...within), 'covered', what);
+  const disk = { ...own, fstype: 'btrfs' };
+  assert.equal(standing(row, at, [disk, { ...sub, fstype: 'btrfs' }], 'boot-1').kind, 'covered', 'of a disk');
+});

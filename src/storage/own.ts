@@ -7,7 +7,7 @@ import type { MountRow } from '#storage/registry.ts';
 export type Standing =
   /** Our mount is there and on top: it may be unmounted. */
   | { readonly kind: 'ours'; readonly entry: MountEntry }
-  /** Ours is there, but another mount lies over it or within it: nothing may be unmounted. */
+  /** Ours is there, but a mount of somebody else lies over it or within it: nothing may be unmounted. */
   | { readonly kind: 'covered'; readonly entry: MountEntry; readonly by: MountEntry }
   /** Somebody else's mount is there and ours is not. */
   | { readonly kind: 'foreign'; readonly entry: MountEntry }
@@ -26,7 +26,8 @@ export function standing(
   const top = topmostAt(entries, path);
   const own = entries.findLast((entry) => entry.target === path && isOwn(row, entry, bootId));
   if (own === undefined) return top === undefined ? { kind: 'absent' } : { kind: 'foreign', entry: top };
-  const within = entries.find((entry) => entry.target !== path && isWithin(entry.target, path));
+  const isForeign = (entry: MountEntry) => isWithin(entry.target, path) && !isMadeFor(own, entry, entries);
+  const within = entries.find((entry) => entry.target !== path && isForeign(entry));
   const by = top !== undefined && top.id !== own.id ? top : within;
   return by === undefined ? { kind: 'ours', entry: own } : { kind: 'covered', entry: own, by };
 }
@@ -38,6 +39,23 @@ function isOwn(row: MountRow, entry: MountEntry, bootId: string): boolean {
   // The kernel gives both numbers out again, of what has no device (btrfs, tmpfs, nfs) also to somebody else's mount.
   const isKind = (row.extra.mountedAs ?? entry.fstype) === entry.fstype;
   return entry.id === row.mountId && entry.dev === row.dev && isKind;
+}
+
+/**
+ * The kernel made it, for our NFS mount: where somebody goes into a folder of it that is another export (of an NFSv4
+ * pseudo root, or `crossmnt`) it mounts that there by itself, named as ours with the way there behind (nfs_do_submount,
+ * nfs_path). Such mounts go with ours: umount(2) takes those along that nobody uses, and is refused for others.
+ *
+ * It stands on ours, or on another one of its kind; its device is another one, which that of a bind mount is not.
+ */
+function isMadeFor(own: MountEntry, entry: MountEntry, entries: readonly MountEntry[]): boolean {
+  const isNfs = (own.fstype === 'nfs' || own.fstype === 'nfs4') && entry.fstype === own.fstype;
+  const source = `${own.source.replace(/\/+$/, '')}${entry.target.slice(own.target.length)}`;
+  if (!isNfs || entry.source !== source || entry.root !== '/') return false;
+  const on = entries.find(({ id }) => id === entry.parent);
+  // A parent is nearer to ours, so this comes to an end.
+  if (on === undefined || on.dev === entry.dev || on.target.length >= entry.target.length) return false;
+  return on.id === own.id || isMadeFor(own, on, entries);
 }
 
 /** Not a bind mount, as far as the root tells: btrfs shows its default subvolume, cifs the folder below the share. */

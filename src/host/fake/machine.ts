@@ -1,7 +1,8 @@
 import { ExecError } from '#host/exec.ts';
+import { devicesOf, type Plugged } from '#host/fake/block-devices.ts';
 import type { Folders, Seen } from '#host/folders.ts';
 import { type FsUsage, type MountEntry, type MountRequest, type Mounts, topmostAt } from '#host/mounts.ts';
-import type { BlockDevice, Devices } from '#host/udev.ts';
+import type { Devices } from '#host/udev.ts';
 
 /** A file system with what users keep on it. */
 export interface FakeVolume {
@@ -27,13 +28,8 @@ export interface FakeDisk {
 
 interface Mounted extends MountEntry {
   readonly volume: FakeVolume | undefined;
-}
-
-interface Plugged {
-  readonly disk: FakeDisk;
-  readonly name: string;
-  readonly index: number;
-  readonly sequence: number;
+  /** The kernel made it when somebody went there, and takes it away again with the mount that it stands on. */
+  readonly byItself?: true;
 }
 
 function errno(code: string, path: string): Error {
@@ -68,7 +64,7 @@ export class FakeMachine {
   readonly stuck = new Set<string>();
   /** Mount points that do not answer. */
   readonly dead = new Set<string>();
-  readonly #plugged: Plugged[] = [];
+  readonly #plugged: (Plugged & { readonly disk: FakeDisk })[] = [];
   #mounts: Mounted[] = [];
   readonly #folders = new Map<string, string>();
   readonly #files = new Set<string>();
@@ -116,6 +112,16 @@ export class FakeMachine {
     const volume = this.#volumeAt(source);
     const entry = this.#entry(source, target, volume?.fstype ?? 'tmpfs', [], this.#devOf(source), volume);
     this.#mounts.push(entry);
+    return entry.id;
+  }
+
+  /** Somebody goes into a folder of an NFS mount that is an export of its own: the kernel mounts it there. */
+  enterExport(path: string): number {
+    const on = this.#mountOn(path);
+    if (on === undefined) throw new Error(`nothing is mounted around ${path}`);
+    const source = `${on.source.replace(/\/+$/, '')}${path.slice(on.target.length)}`;
+    const entry = this.#entry(source, path, on.fstype, [], this.#devOf(source), undefined);
+    this.#mounts.push({ ...entry, byItself: true });
     return entry.id;
   }
 
@@ -256,11 +262,33 @@ export class FakeMachine {
   #umount(target: string, lazy: boolean): void {
     const entry = topmostAt(this.#mounts, target);
     if (entry === undefined) throw failed('umount', `umount: ${target}: not mounted.`);
+    if (!lazy) this.#shrink(target);
     const inside = this.#mounts.filter((each) => each.target.startsWith(`${target}/`));
     if (!lazy && (this.busy.has(target) || inside.length > 0))
       throw failed('umount', `umount: ${target}: target is busy.`);
     const gone = new Set([entry.id, ...inside.map((each) => each.id)]);
     this.#mounts = this.#mounts.filter((each) => !gone.has(each.id));
+  }
+
+  /** What umount(2) does first, also where it is refused then: mounts made by the kernel go that nobody uses. */
+  #shrink(target: string): void {
+    const isIdle = (each: Mounted) =>
+      each.byItself === true &&
+      each.target.startsWith(`${target}/`) &&
+      !this.busy.has(each.target) &&
+      !this.#mounts.some(({ parent }) => parent === each.id);
+    for (let idle = this.#mounts.filter(isIdle); idle.length > 0; idle = this.#mounts.filter(isIdle)) {
+      const gone = new Set(idle.map(({ id }) => id));
+      this.#mounts = this.#mounts.filter(({ id }) => !gone.has(id));
+    }
+  }
+
+  /** The mount that a mount at this path stands on. */
+  #mountOn(path: string): Mounted | undefined {
+    const holds = ({ target }: Mounted) => target === path || target === '/' || path.startsWith(`${target}/`);
+    const around = this.#mounts.filter(holds);
+    const deepest = Math.max(...around.map(({ target }) => target.length));
+    return around.findLast(({ target }) => target.length === deepest);
   }
 
   #ask(target: string): void {
@@ -316,7 +344,8 @@ export class FakeMachine {
     const id = this.#nextMount++;
     const superOptions =
       fstype === 'nfs' ? [nfsVersionOf(options), `addr=${source.slice(0, source.lastIndexOf(':/'))}`] : [];
-    const plain = { parent: 1, root: '/', propagation: [], superOptions };
+    const parent = this.#mountOn(target)?.id ?? 1;
+    const plain = { parent, root: '/', propagation: [], superOptions };
     return { ...plain, id, dev, target, options, fstype, source, volume };
   }
 
@@ -338,56 +367,4 @@ export class FakeMachine {
       each.startsWith(`${path}/`) && !each.slice(path.length + 1).includes('/');
     return [...this.#folders.keys(), ...this.#files].filter(inside).sort();
   }
-}
-
-function devicesOf({ disk, name, index, sequence }: Plugged): BlockDevice[] {
-  const bus = disk.transport === 'usb' ? 'usb1/1-1/1-1:1.0' : 'ata1';
-  const sysPath = `/sys/devices/pci0000:00/0000:00:01.0/${bus}/host0/target0:0:0/0:0:0:0/block/${name}`;
-  const common = {
-    readOnly: disk.writeProtected === true,
-    removable: disk.transport === 'usb',
-    holders: [],
-    slaves: [],
-    sequence: String(sequence),
-  };
-  const serial = {
-    ID_SERIAL: `${disk.model}_${disk.serial}`,
-    ID_SERIAL_SHORT: disk.serial,
-    ID_MODEL_ENC: disk.model,
-  };
-  const whole: BlockDevice = {
-    ...common,
-    name,
-    node: `/dev/${name}`,
-    dev: `8:${index * 16}`,
-    sysPath,
-    kind: 'disk',
-    parent: undefined,
-    size: 1 << 30,
-    properties: { ...serial, ID_PART_TABLE_TYPE: 'gpt' },
-    links: [],
-  };
-  const parts = disk.volumes.map((volume, n): BlockDevice => {
-    const properties = {
-      ...serial,
-      ID_FS_USAGE: 'filesystem',
-      ID_FS_TYPE: volume.fstype,
-      ID_FS_UUID: volume.uuid,
-      ID_FS_LABEL_ENC: volume.label,
-    };
-    const part = `${name}${n + 1}`;
-    const dev = `8:${index * 16 + n + 1}`;
-    return {
-      ...whole,
-      name: part,
-      node: `/dev/${part}`,
-      dev,
-      sysPath: `${sysPath}/${part}`,
-      kind: 'partition',
-      parent: name,
-      properties,
-      links: [`/dev/disk/by-uuid/${volume.uuid}`],
-    };
-  });
-  return [whole, ...parts];
 }
