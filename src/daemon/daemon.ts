@@ -62,7 +62,9 @@ export async function startDaemon(config: Config, ports: DaemonPorts): Promise<D
   const port = await listen(http, config, socket);
   sweep(core, work);
   takeUp(runner, onError);
-  core.storeWatch.onRecovered(() => takeUp(runner, onError)); // a disk that could not be read may hold open jobs
+  // A disk that could not be read may hold open jobs, and disks and shares that were mounted.
+  core.storeWatch.onRecovered(() => takeUp(runner, onError));
+  core.storeWatch.onRecovered(() => volumes.recovered());
   lookAfter(containers, core);
   bus.onAvailability((available, reason) => observatory.update({ bus: { available, reason } }));
   sources.listen().catch((error: unknown) => onError('the network source', error));

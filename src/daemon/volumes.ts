@@ -66,6 +66,11 @@ export class Volumes {
     await this.#storage.start();
   }
 
+  /** The store can be read and written again. */
+  recovered(): void {
+    this.#storage.recovered();
+  }
+
   async close(): Promise<void> {
     await this.#storage.close().catch((error: unknown) => this.#core.onError('closing storage', error));
   }

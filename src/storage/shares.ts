@@ -66,17 +66,36 @@ export class Shares {
 
   /** Records what a crash or a reboot changed, and begins to look after the shares; resolves when each was tried once. */
   async start(): Promise<void> {
-    for (const row of this.rows()) if (row.phase !== 'none' || row.folder !== undefined) this.#settle(row);
+    this.#settleAll();
     if (!this.#parts.settings.mayAct) return;
     const first = this.#tendOnce();
     this.#loop = this.#tendForever();
     await first;
   }
 
+  /** The store can be read again, and holds shares that nobody knew of: they are looked after as after a start. */
+  recovered(): void {
+    if (this.#stop.signal.aborted) return;
+    this.#settleAll();
+    this.#wished.resolve();
+    if (this.#parts.settings.mayAct) void this.#tendOnce();
+  }
+
+  #settleAll(): void {
+    try {
+      for (const row of this.rows()) if (row.phase !== 'none' || row.folder !== undefined) this.#settle(row);
+    } catch (error) {
+      this.#parts.around.log('cannot read which shares there are', { error: messageOf(error) });
+    }
+  }
+
   /** What is wrong with one share (a folder that cannot be removed, say) keeps the others from nothing. */
   #settle(row: MountRow): void {
+    const { locks, mounter } = this.#parts;
+    // Who holds its lock is at it.
+    if (locks.busy(row.identity)) return;
     try {
-      this.#parts.mounter.settle(row.identity);
+      mounter.settle(row.identity);
     } catch (error) {
       this.#parts.around.log('cannot settle a share', { path: row.name, error: messageOf(error) });
     }

@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { type FakeDisk, FakeMachine, type FakeVolume } from '#host/fake/machine.ts';
 import { parseSmbPath } from '#storage/smb.ts';
+import { Store } from '#store/store.ts';
+import { pass } from '../../tests/support/fake-shares.ts';
 import { quickStore, rig, shareRoot } from '../../tests/support/fake-storage.ts';
 
 const volume = (fstype: string, label: string): FakeVolume => ({
@@ -13,9 +18,8 @@ const stick: FakeDisk = {
 };
 
 /** A machine that has just booted, with a stick in it and a share that was mounted before. */
-async function booted() {
+async function booted(store: Store = quickStore()) {
   const machine = new FakeMachine(['/', '/olares', shareRoot]);
-  const store = quickStore();
   machine.plug(stick);
   machine.shares.set('//nas/public', volume('cifs', 'public'));
   machine.servers.add('nas');
@@ -104,5 +108,50 @@ test('a stick that came while nobody listened is seen when the listener is back'
   await clock.advance(5000);
   await storage.local.settled();
   assert.ok(machine.entries().some(({ target }) => target === `${shareRoot}/STICK`));
+  await storage.close();
+});
+
+test('a daemon that began without its store looks after disks and shares as soon as the store is back', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'beosd-away-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const [disk, data] = [join(folder, 'disk'), join(folder, 'data')];
+  mkdirSync(disk);
+  symlinkSync(join(disk, 'beosd'), data);
+  const first = new Store(join(disk, 'beosd'), Date.now);
+  const { machine } = await booted(first);
+  first.close();
+  renameSync(disk, `${disk}-away`);
+  const store = new Store(data, Date.now);
+  assert.equal(store.health.durable, false);
+  const { storage, clock } = rig({ machine, store, bootId: 'boot-2' });
+  await storage.start();
+  await pass(clock, 10_000);
+  const targets = () => machine.entries().map((entry) => entry.target);
+  assert.deepEqual(targets(), ['/'], 'nothing can be remembered, so nothing is mounted');
+  renameSync(`${disk}-away`, disk);
+  assert.equal(store.recover(), true);
+  storage.recovered();
+  await pass(clock, 4000);
+  assert.ok(targets().includes(`${shareRoot}/public`));
+  await pass(clock, 60_000);
+  assert.deepEqual(targets().toSorted(), ['/', `${shareRoot}/STICK`, `${shareRoot}/public`]);
+  machine.umountForeign(machine.entries().find(({ fstype }) => fstype === 'cifs')?.id ?? Number.NaN);
+  await pass(clock, 12_000);
+  assert.ok(targets().includes(`${shareRoot}/public`), 'and goes on looking');
+  await storage.close();
+  store.close();
+});
+
+test('a store that cannot be read at the start keeps nobody from looking after the shares later', async () => {
+  const { machine, store } = await booted();
+  let broken = true;
+  const guard = (call: string) => {
+    if (broken && call === 'read') throw new Error('SQLITE_IOERR');
+  };
+  const { storage, clock } = rig({ machine, store, bootId: 'boot-2', guard });
+  await storage.start();
+  broken = false;
+  await pass(clock, 12_000);
+  assert.ok(machine.entries().some(({ target }) => target === `${shareRoot}/public`));
   await storage.close();
 });

@@ -117,6 +117,13 @@ export class Storage {
     }
   }
 
+  /** The store can be read and written again: what it holds may be other than what was known until now. */
+  recovered(): void {
+    this.shares.recovered();
+    this.local.poke();
+    this.#report();
+  }
+
   async close(): Promise<void> {
     this.#stop.abort();
     this.#watch?.close();
