@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { fault } from '#api/errors.ts';
 import type { Folders } from '#host/folders.ts';
 import { type MountEntry, type Mounts, topmostAt } from '#host/mounts.ts';
+import { onFolder } from '#storage/folder-faults.ts';
 import { type Standing, sameSource, standing } from '#storage/own.ts';
 import type { MountRow, Registry } from '#storage/registry.ts';
 
@@ -172,8 +173,8 @@ export class Mounter {
   #prepareFolder(row: MountRow): void {
     const { folders, registry, shareRoot } = this.#ports;
     const path = this.pathOf(row);
-    folders.ensure(shareRoot);
-    const seen = folders.look(path);
+    onFolder(path, () => folders.ensure(shareRoot));
+    const seen = onFolder(path, () => folders.look(path));
     if (seen?.kind === 'other') {
       throw fault('mount_failed', `${path} is not a folder; move it out of the way.`);
     }
@@ -184,20 +185,23 @@ export class Mounter {
     const token = `.beosd-${randomBytes(9).toString('hex')}`;
     registry.update(row.identity, { folderToken: token });
     const temp = `${shareRoot}/${token}`;
-    const folder = folders.make(temp);
+    const folder = onFolder(path, () => folders.make(temp));
     registry.update(row.identity, { folder });
-    folders.rename(temp, path);
+    onFolder(path, () => folders.rename(temp, path));
   }
 
   /** Removes what we made for a mount that is not there: the folder itself, or the half-made one. */
   #dropFolder(row: MountRow): MountRow {
     const { folders, registry, shareRoot } = this.#ports;
     if (row.folder === undefined && row.folderToken === undefined) return row;
-    if (row.folderToken !== undefined) folders.remove(`${shareRoot}/${row.folderToken}`);
+    const { folderToken } = row;
     const path = this.pathOf(row);
-    const seen = folders.look(path);
-    const isOurs = seen?.kind === 'folder' && row.folder !== undefined && seen.id === row.folder;
-    if (isOurs && seen.empty) folders.remove(path);
+    onFolder(path, () => {
+      if (folderToken !== undefined) folders.remove(`${shareRoot}/${folderToken}`);
+      const seen = folders.look(path);
+      const isOurs = seen?.kind === 'folder' && row.folder !== undefined && seen.id === row.folder;
+      if (isOurs && seen.empty) folders.remove(path);
+    });
     // A folder of ours that somebody has filled stays, and is theirs from now on.
     return registry.put({ ...row, folder: undefined, folderToken: undefined });
   }

@@ -1,3 +1,4 @@
+import { onFolder } from '#storage/folder-faults.ts';
 import type { LocalParts } from '#storage/local.ts';
 import { freeName } from '#storage/names.ts';
 import type { MountRow } from '#storage/registry.ts';
@@ -21,7 +22,9 @@ export function newRow(
   wish: Wish,
   { registry, machine, settings }: Pick<LocalParts, 'registry' | 'machine' | 'settings'>,
 ): MountRow {
-  const there = new Set(machine.folders.list(settings.shareRoot).map((name) => name.toLowerCase()));
+  const { shareRoot } = settings;
+  const listed = onFolder(`${shareRoot}/${wish.folder}`, () => machine.folders.list(shareRoot));
+  const there = new Set(listed.map((name) => name.toLowerCase()));
   const rows = new Set(registry.all().map((row) => row.name.toLowerCase()));
   const taken = (name: string) => there.has(name.toLowerCase()) || rows.has(name.toLowerCase());
   const port = wish.port === undefined ? {} : { port: wish.port };
