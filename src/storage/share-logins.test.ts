@@ -121,3 +121,24 @@ test('a share whose credentials cannot be opened any more is kept, and it is tol
   assert.match(dead?.message ?? '', /credentials are kept, but cannot be opened: the key is gone/);
   await storage.close();
 });
+
+test('who asks for a share that is mounted but dead hears that its server is away, and the mount stays', async () => {
+  const { storage, machine, clock, mount, row, entryOf } = await shares();
+  await mount('nas', { user: 'ann', password: 'pw' });
+  const before = [row('nas'), entryOf('nas')];
+  machine.servers.delete('nas');
+  machine.dead.add(`${shareRoot}/nas-files`);
+  await pass(clock, 4000);
+  for (const password of ['pw', 'other']) {
+    const away = (error: unknown) =>
+      isFault(error) &&
+      error.code === 'server_unreachable' &&
+      /^mount error\(113\): could not connect to nas/.test(error.message);
+    await assert.rejects(mount('nas', { user: 'ann', password }), away);
+  }
+  assert.deepEqual([row('nas'), entryOf('nas')], before);
+  machine.dead.clear();
+  machine.servers.add('nas');
+  assert.equal(await mount('nas'), `${shareRoot}/nas-files`, 'as soon as it answers it is there');
+  await storage.close();
+});

@@ -215,6 +215,7 @@ export class Shares {
       await this.#clearUnwanted(wish.identity);
       const known = registry.get(wish.identity);
       if (known !== undefined && mounter.standing(known).kind === 'ours') {
+        await this.#refuseDead(known);
         await this.#shareMounter.renew(known, wish);
         return mounter.pathOf(known);
       }
@@ -235,6 +236,15 @@ export class Shares {
       around.emit({ action: 'mounted', kind: wish.kind, path: mounter.pathOf(row), readOnly: false });
       return mounter.pathOf(row);
     });
+  }
+
+  /** A mount that is there and does not answer is no answer to who wants to use it; it is kept, and comes back. */
+  async #refuseDead({ identity, name, extra }: MountRow): Promise<void> {
+    const { probe, mounter } = this.#parts;
+    const path = mounter.pathOf({ name });
+    if (!probe.isInvalid(identity) || (await probe.check(identity, path)) === 'answers') return;
+    const words = `mount error(113): could not connect to ${extra.server ?? 'the server'}`;
+    throw fault('server_unreachable', `${words} (${path} is mounted, but does not answer)`);
   }
 
   async #tendOne(row: MountRow, dials: Dials): Promise<void> {
