@@ -70,7 +70,7 @@ function mountHandlers({ storage, lists }: StorageEdge): Pick<Handlers, MountNam
       smbFolder(target, storage.settings.protectedNames);
       if (call.dryRun) return { plan: mountPlan(storage, smbSource(target)) };
       mayAct(storage);
-      return { data: { path: await shares.mountSmb(target, login) } };
+      return { data: { path: await shares.mountSmb(target, login, call.signal) } };
     },
     'command.mountSambaV2': async ({ body }, call) => {
       const target = parseSmbPath(body.smbPath);
@@ -85,14 +85,14 @@ function mountHandlers({ storage, lists }: StorageEdge): Pick<Handlers, MountNam
       const isKnown = choice.some((each) => each.path.toLowerCase() === wanted);
       if (!isKnown) return { status: 300, message: 'Choose a valid share path', data: choice };
       mayAct(storage);
-      return { data: { path: await shares.mountSmb(target, login) } };
+      return { data: { path: await shares.mountSmb(target, login, call.signal) } };
     },
     'command.mountNfs': async ({ body }, call) => {
       const target = parseNfs(body.server, body.sharedPath);
       nfsFolder(target, body.mountPath, storage.settings);
       if (call.dryRun) return { plan: mountPlan(storage, nfsSource(target)) };
       mayAct(storage);
-      return { data: { path: await shares.mountNfs(target, body.mountPath) } };
+      return { data: { path: await shares.mountNfs(target, body.mountPath, call.signal) } };
     },
     'command.listNfs': async ({ body }) => {
       const server = checkServer(body.server, 'server');

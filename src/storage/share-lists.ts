@@ -32,7 +32,9 @@ export class ShareLists {
   }
 
   async smb(target: SmbTarget, login: Login | undefined): Promise<{ path: string; mounted: boolean }[]> {
-    const output = await askForShares(this.#machine, target, login);
+    // Each try with a wrong password counts at the server.
+    const likeness = JSON.stringify([target.server, target.port, login]);
+    const output = await this.#flights.run(likeness, () => askForShares(this.#machine, target, login));
     return parseSmbShares(output).map((share) => {
       const identity = smbIdentity({ ...target, share, path: share });
       return { path: smbPathOf(target, share), mounted: this.#isMounted(identity) } satisfies Choice;
@@ -41,7 +43,9 @@ export class ShareLists {
 
   async nfs(server: string): Promise<{ path: string; acl: string; mounted: boolean }[]> {
     const { network } = this.#machine;
-    const output = await this.#flights.run(server, () => asked(() => network.nfsExports(server)));
+    const output = await this.#flights.run(JSON.stringify([server]), () =>
+      asked(() => network.nfsExports(server)),
+    );
     return parseExports(output).map((each) => ({
       ...each,
       mounted: this.#isMounted(nfsIdentity({ server, path: each.path })),
@@ -54,7 +58,7 @@ export class ShareLists {
 }
 
 /** What smbclient lists with this login; throws a refusal in the words of mount.cifs when the server does not take it. */
-export function askForShares(
+function askForShares(
   { network, secrets }: Pick<Machine, 'network' | 'secrets'>,
   { server, port }: Pick<SmbTarget, 'server' | 'port'>,
   login: Login | undefined,

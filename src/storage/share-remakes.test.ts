@@ -240,7 +240,7 @@ test('who unmounts a share while its connection is made anew has it unmounted', 
   await umount;
   assert.deepEqual(versions(), ['vers=4.2', undefined]);
   assert.equal(acts.filter((act) => act === `mount ${photos}`).length, 1);
-  assert.equal(acts.at(-1), `umount ${music}`);
+  assert.equal(acts.filter((act) => act.endsWith(music)).at(-1), `umount ${music}`);
   assert.equal(storage.registry.get(row.identity), undefined);
   await storage.close();
 });

@@ -10,6 +10,7 @@ import type { MountRow } from '#storage/registry.ts';
 import { Dials } from '#storage/share-dials.ts';
 import { ShareMounter } from '#storage/share-mounter.ts';
 import { type Doubt, ShareRemakes } from '#storage/share-remakes.ts';
+import { ShareRequests } from '#storage/share-requests.ts';
 import { newRow, type Wish } from '#storage/share-wish.ts';
 import { type Login, refusesLogin, type SmbTarget, smbFolder, smbIdentity, smbSource } from '#storage/smb.ts';
 import type { UsageProbe } from '#storage/usage.ts';
@@ -48,6 +49,7 @@ export class Shares {
   /** What the last try to mount a share again has failed for. */
   readonly #failures = new Map<string, MountFailure>();
   readonly #remakes: ShareRemakes;
+  readonly #requests: ShareRequests;
   readonly #stop = new AbortController();
   #loop: Promise<void> = Promise.resolve();
   /** Resolved when there may be a share to look after, or no more time to do so. */
@@ -56,6 +58,7 @@ export class Shares {
   constructor(parts: SharesParts) {
     this.#parts = parts;
     this.#shareMounter = new ShareMounter(parts);
+    this.#requests = new ShareRequests(parts.locks);
     this.#remakes = new ShareRemakes(parts, this.#doubted, {
       mount: (identity, version) => this.#mountAgain(identity, version),
       mountSoon: (identity) => this.#mountAgain(identity, 'soon'),
@@ -117,9 +120,9 @@ export class Shares {
     return this.#parts.registry.all().filter((row) => row.kind === 'smb' || row.kind === 'nfs');
   }
 
-  /** Mounts an SMB share for good and returns its path. */
-  mountSmb(target: SmbTarget, login: Login | undefined): Promise<string> {
-    return this.#mountNew({
+  /** Mounts an SMB share for good and returns its path; nothing is begun once `signal` is aborted. */
+  mountSmb(target: SmbTarget, login: Login | undefined, signal?: AbortSignal): Promise<string> {
+    const wish: Wish = {
       identity: smbIdentity(target),
       kind: 'smb',
       folder: smbFolder(target, this.#parts.settings.protectedNames),
@@ -128,11 +131,12 @@ export class Shares {
       server: target.server,
       port: target.port,
       login,
-    });
+    };
+    return this.#requests.run(wish, () => this.#mountNew(wish), signal);
   }
 
-  mountNfs(target: NfsTarget, name: string | undefined): Promise<string> {
-    return this.#mountNew({
+  mountNfs(target: NfsTarget, name: string | undefined, signal?: AbortSignal): Promise<string> {
+    const wish: Wish = {
       identity: nfsIdentity(target),
       kind: 'nfs',
       folder: nfsFolder(target, name, this.#parts.settings),
@@ -141,13 +145,19 @@ export class Shares {
       server: target.server,
       port: undefined,
       login: undefined,
-    });
+    };
+    return this.#requests.run(wish, () => this.#mountNew(wish), signal);
   }
 
-  /** Unmounts a share and forgets it. A share that is dead is detached without asking it. */
+  /**
+   * Unmounts a share and forgets it. A share that is dead is detached without asking it. By force it goes before all who
+   * wait, and who waits to mount it does so no more; one mount that is under way is waited for, as the kernel may
+   * bring it about after its program was killed.
+   */
   async umount(row: MountRow, force: boolean): Promise<void> {
     const { mounter, registry, locks, around } = this.#parts;
-    await locks.run(row.identity, async () => {
+    if (force) this.#requests.overtake(row.identity);
+    const unmount = async () => {
       const current = registry.get(row.identity);
       if (current === undefined) return;
       registry.put({ ...current, wanted: false });
@@ -160,7 +170,8 @@ export class Shares {
       }
       for (const memory of [this.#breakers, this.#away, this.#doubted, this.#failures])
         memory.delete(current.identity);
-    });
+    };
+    await locks.run(row.identity, unmount, { first: force });
     around.emit({ action: 'unmounted', kind: row.kind, path: mounter.pathOf(row) });
   }
 
@@ -209,33 +220,32 @@ export class Shares {
     );
   }
 
+  /** Its lock is held. */
   async #mountNew(wish: Wish): Promise<string> {
-    const { locks, mounter, registry, around, probe } = this.#parts;
-    return locks.run(wish.identity, async () => {
-      await this.#clearUnwanted(wish.identity);
-      const known = registry.get(wish.identity);
-      if (known !== undefined && mounter.standing(known).kind === 'ours') {
-        await this.#refuseDead(known);
-        await this.#shareMounter.renew(known, wish);
-        return mounter.pathOf(known);
-      }
-      const sealed = await this.#shareMounter.seal(wish);
-      // At once in the store: its name is taken from now on.
-      const row = known ?? registry.put(newRow(wish, this.#parts));
-      this.#wished.resolve();
-      try {
-        // New credentials replace those that are known to be good only when they are known to be good themselves.
-        const mounted = await this.#shareMounter.mount(row, sealed);
-        registry.put({ ...mounted, sealed, wanted: true });
-      } catch (error) {
-        if (known === undefined) this.#forget(registry.get(wish.identity) ?? row);
-        throw error;
-      }
-      for (const memory of [this.#breakers, this.#doubted, this.#failures]) memory.delete(wish.identity);
-      probe.mounted(wish.identity, mounter.pathOf(row));
-      around.emit({ action: 'mounted', kind: wish.kind, path: mounter.pathOf(row), readOnly: false });
-      return mounter.pathOf(row);
-    });
+    const { mounter, registry, around, probe } = this.#parts;
+    await this.#clearUnwanted(wish.identity);
+    const known = registry.get(wish.identity);
+    if (known !== undefined && mounter.standing(known).kind === 'ours') {
+      await this.#refuseDead(known);
+      await this.#shareMounter.renew(known, wish);
+      return mounter.pathOf(known);
+    }
+    const sealed = await this.#shareMounter.seal(wish);
+    // At once in the store: its name is taken from now on.
+    const row = known ?? registry.put(newRow(wish, this.#parts));
+    this.#wished.resolve();
+    try {
+      // New credentials replace those that are known to be good only when they are known to be good themselves.
+      const mounted = await this.#shareMounter.mount(row, sealed);
+      registry.put({ ...mounted, sealed, wanted: true });
+    } catch (error) {
+      if (known === undefined) this.#forget(registry.get(wish.identity) ?? row);
+      throw error;
+    }
+    for (const memory of [this.#breakers, this.#doubted, this.#failures]) memory.delete(wish.identity);
+    probe.mounted(wish.identity, mounter.pathOf(row));
+    around.emit({ action: 'mounted', kind: wish.kind, path: mounter.pathOf(row), readOnly: false });
+    return mounter.pathOf(row);
   }
 
   /** A mount that is there and does not answer is no answer to who wants to use it; it is kept, and comes back. */
