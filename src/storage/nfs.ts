@@ -8,9 +8,12 @@ export interface NfsTarget {
   readonly path: string;
 }
 
-/** Server and exported path, checked: absolute, no dots that climb, nothing that ends an option or a line. */
+/**
+ * Server and exported path, checked: absolute, no dots that climb, nothing that ends an option or a line. Slashes that
+ * mean nothing are dropped, so that one export has one name.
+ */
 export function parseNfs(server: string, path: string): NfsTarget {
-  const plain = path.replace(/(.)\/+$/, '$1');
+  const plain = path.replace(/\/+/g, '/').replace(/(.)\/$/, '$1');
   const bad = plain.split('/').some((part) => part === '..' || part === '.');
   if (!plain.startsWith('/') || bad || /[,"'`\\\p{Cc}]/u.test(plain)) {
     throw fault('invalid_input', 'The shared path must be an absolute path.', { field: 'sharedPath' });

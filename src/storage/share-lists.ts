@@ -5,6 +5,7 @@ import { SingleFlight } from '#lib/mutex.ts';
 import { nfsIdentity, parseExports } from '#storage/nfs.ts';
 import type { Machine } from '#storage/ports.ts';
 import type { Registry } from '#storage/registry.ts';
+import { recordedAs } from '#storage/share-names.ts';
 import {
   type Login,
   listFault,
@@ -53,7 +54,8 @@ export class ShareLists {
   }
 
   #isMounted(identity: string): boolean {
-    return this.#registry.get(identity)?.phase === 'mounted';
+    const rows = this.#registry.all();
+    return rows.find((row) => row.identity === recordedAs(identity, rows))?.phase === 'mounted';
   }
 }
 

@@ -9,6 +9,7 @@ import type { NfsVersion } from '#storage/options.ts';
 import type { MountRow } from '#storage/registry.ts';
 import { Dials } from '#storage/share-dials.ts';
 import { ShareMounter } from '#storage/share-mounter.ts';
+import { recordedAs } from '#storage/share-names.ts';
 import { type Doubt, ShareRemakes } from '#storage/share-remakes.ts';
 import { ShareRequests } from '#storage/share-requests.ts';
 import { newRow, type Wish } from '#storage/share-wish.ts';
@@ -123,7 +124,7 @@ export class Shares {
   /** Mounts an SMB share for good and returns its path; nothing is begun once `signal` is aborted. */
   mountSmb(target: SmbTarget, login: Login | undefined, signal?: AbortSignal): Promise<string> {
     const wish: Wish = {
-      identity: smbIdentity(target),
+      identity: recordedAs(smbIdentity(target), this.rows()),
       kind: 'smb',
       folder: smbFolder(target, this.#parts.settings.protectedNames),
       source: smbSource(target),
@@ -137,7 +138,7 @@ export class Shares {
 
   mountNfs(target: NfsTarget, name: string | undefined, signal?: AbortSignal): Promise<string> {
     const wish: Wish = {
-      identity: nfsIdentity(target),
+      identity: recordedAs(nfsIdentity(target), this.rows()),
       kind: 'nfs',
       folder: nfsFolder(target, name, this.#parts.settings),
       source: nfsSource(target),

@@ -42,11 +42,19 @@ export function parseSmbPath(text: string): SmbTarget {
 
 /**
  * A host name or an address; nothing that a command line or an option list could read as more. Names of Windows
- * machines may have underscores, which RFC 1123 does not know.
+ * machines may have underscores, which RFC 1123 does not know. Of the spellings of an address it gives the one of
+ * RFC 5952, with the zone, which is the name of an interface, as it came.
  */
 export function checkServer(server: string, field: string): string {
-  if (isIPv6(server) || isHostName(server.replaceAll('_', 'x'))) return server.toLowerCase();
+  if (isIPv6(server)) return plainIPv6(server);
+  if (isHostName(server.replaceAll('_', 'x'))) return server.toLowerCase();
   throw refuse(field, 'The server must be a host name or an IP address.');
+}
+
+function plainIPv6(server: string): string {
+  const [address = '', ...zone] = server.split('%');
+  const plain = new URL(`http://[${address}]`).hostname.slice(1, -1);
+  return [plain, ...zone].join('%');
 }
 
 function checkPart(part: string): void {
