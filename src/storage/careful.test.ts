@@ -240,8 +240,9 @@ test('a disk that is being provisioned is not mounted by its fstab line meanwhil
   machine.fstab.set('/srv/data', 'u-DATA');
   const { storage } = rig({ machine, store: quickStore() });
   await storage.start();
-  const release = storage.local.reserve('Acme_S1');
-  machine.plug({ ...stick('S1', 'DATA'), transport: 'sata' });
+  const plugged: FakeDisk = { ...stick('S1', 'DATA'), transport: 'sata' };
+  machine.plug(plugged);
+  const release = storage.local.reserve(storage.diskById('Acme_S1').device);
   await storage.local.settled();
   assert.equal(machine.entries().length, 1);
   release();

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type FakeDisk, FakeMachine } from '#host/fake/machine.ts';
 import type { Mounts } from '#host/mounts.ts';
+import type { Checkpoint } from '#jobs/definition.ts';
 import { isFault } from '#lib/fault.ts';
 import type { Storage } from '#storage/storage.ts';
 import { quickStore, type RigOptions, rig, shareRoot } from '../../tests/support/fake-storage.ts';
@@ -84,5 +85,54 @@ test('a stick that is pulled while it is being ejected is detached when that has
     machine.entries().map((entry) => entry.target),
     ['/'],
   );
+  await storage.close();
+});
+
+/** A dock with a stick in bay 1 and an empty disk in bay 2, and a job that provisions that one. */
+async function dock(ports?: Ports) {
+  const parts = await world(stick('S1', 'STICK'), ports);
+  parts.machine.plug({ ...stick('S2'), model: 'Bay' });
+  const input = { disk: 'Bay_S2', filesystem: 'ext4', label: 'Vault', confirm: 'S2', wipe: true } as const;
+  const definition = parts.storage.provisioner.definition();
+  const checkpoint: Record<string, unknown> = {};
+  const context = {
+    ...{ jobId: '7', input, checkpoint, signal: new AbortController().signal },
+    remember: (patch: Checkpoint) => void Object.assign(checkpoint, patch),
+    progress: () => undefined,
+  };
+  const [check] = definition.phases(input);
+  const end = () => definition.finished?.(input, { jobId: '7', state: 'failed' });
+  return { ...parts, check: () => check?.run(context), end };
+}
+
+test('a dock is not stopped while its other bay is being provisioned, nor between the steps of that', async () => {
+  const { storage, stopped, check, end } = await dock();
+  await check();
+  const ejected = await eject(storage, 'STICK');
+  assert.deepEqual([ejected.safe, ejected.poweredDown, stopped()], [true, false, 0]);
+  await end();
+  storage.registry.update('fs:u-STICK:S1', { heldOff: undefined });
+  await storage.local.settled();
+  const later = await eject(storage, 'STICK');
+  assert.deepEqual([later.poweredDown, stopped()], [true, 1], 'the job has ended');
+  await storage.close();
+});
+
+test('no disk of a dock is provisioned while the dock is being stopped', async () => {
+  const began = Promise.withResolvers<void>();
+  const stopping = Promise.withResolvers<boolean>();
+  const powerDown = () => {
+    began.resolve();
+    return stopping.promise;
+  };
+  const { storage, check } = await dock(() => ({ disks: { powerDown } }));
+  const ejected = eject(storage, 'STICK');
+  await began.promise;
+  const isInUse = (error: unknown) =>
+    isFault(error) && error.code === 'disk_in_use' && /being stopped/.test(error.message);
+  await assert.rejects(async () => check(), isInUse);
+  stopping.resolve(true);
+  assert.equal((await ejected).poweredDown, true);
+  await check();
   await storage.close();
 });

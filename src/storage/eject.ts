@@ -176,17 +176,23 @@ export class Ejector {
   async #powerDown({ device: { node, sysPath } }: LocalDisk): Promise<boolean> {
     const seen = this.#local.see();
     const disk = seen.disks.find((each) => each.device.node === node && each.device.sysPath === sysPath);
-    const isMounted = (device: BlockDevice) => mountsOf(seen.entries, device).length > 0;
-    if (disk === undefined || !mayPowerDown(disk, seen.disks, isMounted)) return false;
+    const isTaken = (device: BlockDevice) =>
+      mountsOf(seen.entries, device).length > 0 || this.#local.isReserved(device);
+    if (disk === undefined || !mayPowerDown(disk, seen.disks, isTaken)) return false;
     const { disks } = this.#parts.machine;
+    const together = onOneUsbDevice(disk, seen.disks);
+    // What goes with it is neither mounted nor provisioned from here on.
+    const releases = together.map((each) => this.#local.reserve(each.device));
     try {
-      for (const each of onOneUsbDevice(disk, seen.disks)) {
+      for (const each of together) {
         if ((await claimable(disks, each)).length > 0) return false;
       }
       return await disks.powerDown(disk.device.node, disk.device.sysPath);
     } catch (error) {
       this.#parts.around.log('the disk could not be stopped', { disk: disk.id, error: messageOf(error) });
       return false;
+    } finally {
+      for (const release of releases) release();
     }
   }
 
@@ -197,17 +203,17 @@ export class Ejector {
   }
 }
 
-/** Stopping takes the whole USB device off the bus, all of its disks and card slots: none of them may be in use. */
+/** Stopping takes the whole USB device off the bus, all of its disks and card slots: none of them may be in use, or be provisioned. */
 export function mayPowerDown(
   disk: LocalDisk,
   all: readonly LocalDisk[],
-  isMounted: (device: BlockDevice) => boolean,
+  isTaken: (device: BlockDevice) => boolean,
 ): boolean {
   if (disk.transport !== 'usb' || disk.system) return false;
   return onOneUsbDevice(disk, all).every(
     (each) =>
       !each.system &&
-      devicesOf(each).every((device) => device.holders.length === 0 && !isMounted(device)) &&
+      devicesOf(each).every((device) => device.holders.length === 0 && !isTaken(device)) &&
       each.volumes.every((volume) => volume.role !== 'swap'),
   );
 }

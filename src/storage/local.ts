@@ -3,7 +3,7 @@ import { isReadOnly, topmostAt, wordsOf } from '#host/mounts.ts';
 import type { BlockDevice } from '#host/udev.ts';
 import { messageOf } from '#lib/fault.ts';
 import { plan, type Step as RowStep, type Seen } from '#storage/automount.ts';
-import { builtVolumes, localDisks, placesOf } from '#storage/devices.ts';
+import { builtVolumes, type LocalDisk, localDisks, placesOf } from '#storage/devices.ts';
 import { parseFstab } from '#storage/fstab.ts';
 import { FstabMounter } from '#storage/fstab-mounter.ts';
 import { type FstabStep, fstabSteps } from '#storage/fstab-mounts.ts';
@@ -59,7 +59,7 @@ export class LocalMounts {
   readonly #failures = new Map<string, Failure>();
   readonly #onFailures: () => void;
   readonly #tasks = new Set<Promise<void>>();
-  readonly #reserved = new Set<string>();
+  readonly #reserved = new Set<{ readonly sysPath: string }>();
   readonly #fstab: FstabMounter;
   #glanced: { readonly devices: readonly BlockDevice[]; readonly until: number } | undefined;
   readonly #watchers = new Set<(seen: Seen) => void>();
@@ -171,13 +171,20 @@ export class LocalMounts {
       if (isOfMount(key) && failure.identity === identity) this.#failures.delete(key);
   }
 
-  /** Nothing on this disk is mounted until the returned function is called. */
-  reserve(disk: string): () => void {
-    this.#reserved.add(disk);
+  /**
+   * Nothing on this disk is mounted, and nobody stops the USB device that it hangs on, until the returned function is
+   * called. Told by its place, for its id changes when another one that calls itself the same is plugged in.
+   */
+  reserve({ sysPath }: Pick<BlockDevice, 'sysPath'>): () => void {
+    const own = { sysPath };
+    this.#reserved.add(own);
     return () => {
-      this.#reserved.delete(disk);
-      this.poke();
+      if (this.#reserved.delete(own)) this.poke();
     };
+  }
+
+  isReserved({ sysPath }: Pick<BlockDevice, 'sysPath'>): boolean {
+    return [...this.#reserved].some((each) => each.sysPath === sysPath);
   }
 
   /** Why a volume could not be mounted, for lists and conditions. */
@@ -218,7 +225,8 @@ export class LocalMounts {
       for (const watcher of this.#watchers) watcher(seen);
       this.#dropFailures(seen);
       this.#fstab.note(seen);
-      for (const step of [...plan(seen), ...fstabSteps(seen)]) this.#begin(step);
+      for (const step of [...plan(seen), ...fstabSteps(seen)])
+        if (!this.#isKeptBack(step, seen)) this.#begin(step);
     } catch (error) {
       this.#lookFailure = messageOf(error);
       this.#parts.around.log('cannot look at the disks', { error: messageOf(error) });
@@ -234,11 +242,17 @@ export class LocalMounts {
     if (over.length > 0) this.#onFailures();
   }
 
+  /** It would mount what lies on a disk that is reserved. */
+  #isKeptBack(step: Step, { disks }: Seen): boolean {
+    const isOf = (disk: LocalDisk) => (step.do === 'mount' ? step.row.disk === disk.id : false);
+    const touched = step.do === 'fstab' ? step.place.disks : disks.filter(isOf);
+    return touched.some((disk) => this.isReserved(disk.device));
+  }
+
   #begin(step: Step): void {
     const { locks, settings } = this.#parts;
     const key = lockKey(step);
     if (!settings.mayAct || locks.busy(key) || this.#isWaiting(step)) return;
-    if (disksOf(step).some((disk) => this.#reserved.has(disk))) return;
     const task = locks
       .run(key, () => this.#act(step))
       .then(
@@ -374,12 +388,6 @@ function lockKey(step: Step): string {
 function failureKey(step: Step): string {
   const line = step.do === 'fstab' ? `:${step.entry.line}` : '';
   return `${step.do}:${lockKey(step)}${line}`;
-}
-
-/** The disks that a step writes to. */
-function disksOf(step: Step): readonly string[] {
-  if (step.do === 'mount') return [step.row.disk];
-  return step.do === 'fstab' ? step.place.disks.map((disk) => disk.id) : [];
 }
 
 /** What has failed once is tried at once when this has changed. */

@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { type ErrorCode, fault } from '#api/errors.ts';
 import type { ProvisionFilesystem } from '#api/storage.ts';
 import type { Layout } from '#host/disks.ts';
-import { ExecError } from '#host/exec.ts';
 import type { Check, JobDefinition, Phase, PhaseContext } from '#jobs/definition.ts';
 import { policyOf, type Seen, whyNot } from '#storage/automount.ts';
 import { claimable, contentKnown, contentOf, foundOn, inUse, lookInto } from '#storage/blank.ts';
@@ -10,6 +9,7 @@ import type { LocalDisk, Volume } from '#storage/devices.ts';
 import type { LocalMounts, LocalParts } from '#storage/local.ts';
 import { freeName } from '#storage/names.ts';
 import { knowsOwners } from '#storage/options.ts';
+import { changed, describe, interrupted, toldPlainly } from '#storage/provision-faults.ts';
 
 export interface ProvisionInput {
   readonly disk: string;
@@ -36,6 +36,8 @@ export class Provisioner {
   readonly #parts: LocalParts;
   readonly #local: LocalMounts;
   readonly #swaps: () => readonly string[];
+  /** Of each job, how to let go of its disk. */
+  readonly #reservations = new Map<string, () => void>();
 
   constructor(parts: LocalParts, local: LocalMounts, swaps: () => readonly string[]) {
     this.#parts = parts;
@@ -48,6 +50,7 @@ export class Provisioner {
       operation: 'storage.provision',
       preconditions: (input) => this.preconditions(input),
       phases: (input) => this.#phases(input),
+      finished: (_, { jobId }) => this.#release(jobId),
     };
   }
 
@@ -95,8 +98,8 @@ export class Provisioner {
         weight: 1,
         cancellable: false,
         afterCrash: 'resume',
-        run: (context) => this.#alone(context, () => this.#partition(context)),
-        resume: (context) => this.#alone(context, () => this.#resumePartition(context)),
+        run: (context) => toldPlainly(() => this.#partition(context)),
+        resume: (context) => toldPlainly(() => this.#resumePartition(context)),
       },
       {
         name: 'format',
@@ -105,8 +108,8 @@ export class Provisioner {
         weight: 6,
         cancellable: false,
         afterCrash: 'resume',
-        run: (context) => this.#alone(context, () => this.#format(context)),
-        resume: (context) => this.#alone(context, () => this.#resumeFormat(context)),
+        run: (context) => toldPlainly(() => this.#format(context)),
+        resume: (context) => toldPlainly(() => this.#resumeFormat(context)),
       },
       {
         name: 'mount',
@@ -133,6 +136,7 @@ export class Provisioner {
     const { input, remember } = context;
     await this.#present(context);
     const disk = this.#find(input.disk);
+    this.#reserve(context, disk);
     const failed = (await this.preconditions(input)).find((each) => !each.ok);
     if (failed !== undefined) throw fault(failed.code ?? 'impossible', failed.reason);
     const layout: Layout = {
@@ -145,16 +149,18 @@ export class Provisioner {
     remember({ layout, serial: disk.serial, size: disk.device.size, appearance: disk.device.sequence });
   }
 
-  /** Keeps the automounter away from the disk meanwhile. */
-  async #alone(context: Context, work: () => Promise<void>): Promise<void> {
-    const release = this.#local.reserve(context.input.disk);
-    try {
-      await work();
-    } catch (error) {
-      throw error instanceof ExecError ? notDone(error) : error;
-    } finally {
-      release();
+  /** Until the job ends, between its steps too, nobody mounts the disk or stops the USB device that it hangs on. */
+  #reserve({ jobId }: Context, disk: LocalDisk): void {
+    this.#release(jobId);
+    if (this.#local.isReserved(disk.device)) {
+      throw fault('disk_in_use', `${describe(disk)} is just being stopped, or provisioned by another job.`);
     }
+    this.#reservations.set(jobId, this.#local.reserve(disk.device));
+  }
+
+  #release(jobId: string): void {
+    this.#reservations.get(jobId)?.();
+    this.#reservations.delete(jobId);
   }
 
   async #partition(context: Context): Promise<void> {
@@ -263,6 +269,7 @@ export class Provisioner {
       if (source === volume.device.node && heldOff) registry.update(identity, { heldOff: undefined });
     if (policyOf(disk, registry.policies()) === 'ignore') registry.setPolicy(disk.id, 'auto');
     this.#local.forgetFailure(volume.identity);
+    this.#release(context.jobId);
     await this.#local.settled();
     const row = registry.get(volume.identity);
     if (row?.phase === 'mounted') {
@@ -312,7 +319,9 @@ export class Provisioner {
     if (!this.#parts.settings.mayAct) {
       throw fault('sandbox', 'Started without --system, beosd writes to no disk.');
     }
-    const { node } = this.#same(context, how).device;
+    const found = this.#same(context, how);
+    if (!this.#reservations.has(context.jobId)) this.#reserve(context, found); // a daemon before us had reserved it
+    const { node } = found.device;
     const hold = await this.#parts.machine.disks.hold(node);
     try {
       const disk = this.#same(context, how);
@@ -348,36 +357,6 @@ export class Provisioner {
 
 function check(name: string, ok: boolean, code: ErrorCode, reason: string, fine = 'yes'): Check {
   return ok ? { name, ok, reason: fine } : { name, ok, reason, code };
-}
-
-function changed() {
-  return fault(
-    'disk_changed',
-    'The disk was pulled or exchanged since it was checked; nothing more was written.',
-  );
-}
-
-function notDone(error: ExecError) {
-  return fault('impossible', `The disk could not be made ready: ${error.message}`, {
-    cause: error,
-    remedy:
-      'If nothing on it is needed, provision it again with `wipe: true`; a disk that fails again is broken.',
-  });
-}
-
-function describe(disk: LocalDisk): string {
-  return [disk.model, disk.serial === '' ? disk.id : disk.serial].filter((text) => text !== '').join(' ');
-}
-
-function interrupted(disk: LocalDisk, content: readonly string[]) {
-  const found = content.join('; ') || 'nothing that can be gone on with';
-  return fault(
-    'disk_changed',
-    `${describe(disk)} was being provisioned when the daemon ended; found: ${found}.`,
-    {
-      remedy: 'Nothing more was written. Provision it again, with `wipe: true` if nothing on it is needed.',
-    },
-  );
 }
 
 function layoutOf(context: Context): Layout {
