@@ -324,3 +324,35 @@ test('a partition that cannot be read is not taken for an empty one when a forma
     await assert.rejects(async () => phase?.resume?.(context), isCalled('impossible', /Input.output/));
   assert.deepEqual(written, []);
 });
+
+test('a disk that is too small for the file system is refused with the size that it takes', async () => {
+  const machine = new FakeMachine(['/', '/olares', shareRoot]);
+  machine.plug(disk);
+  const { devices } = machine.ports();
+  for (const [filesystem, least] of [
+    ['ext4', 66],
+    ['exfat', 66],
+    ['btrfs', 258],
+    ['xfs', 306],
+  ] as const) {
+    for (const [size, isEnough] of [
+      [least * 2 ** 20 - 512, false],
+      [least * 2 ** 20, true],
+    ] as const) {
+      const list = () => devices.list().map((device) => ({ ...device, size }));
+      const { storage } = rig({
+        machine,
+        store: quickStore(),
+        real: { devices: { ...devices, list } },
+      });
+      const refused = (await storage.provisioner.preconditions({ ...wish, filesystem })).filter(
+        ({ ok }) => !ok,
+      );
+      const words = `${size} bytes are too few: ${filesystem} needs a disk of ${least} MiB at least.`;
+      assert.deepEqual(
+        refused.map(({ reason }) => reason),
+        isEnough ? [] : [words],
+      );
+    }
+  }
+});

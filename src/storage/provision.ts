@@ -21,8 +21,14 @@ export interface ProvisionInput {
 
 type Context = PhaseContext<ProvisionInput>;
 
-/** Below this no file system of the four is of use. */
-const smallest = 64 * 1024 * 1024;
+const MiB = 1024 * 1024;
+/**
+ * Below this the tools refuse, when the disk has been erased already: mkfs.xfs of xfsprogs ≥ 5.19 wants 300 MiB, mkfs.btrfs
+ * of 6.2 109 MiB and later ones more. ext4 and exfat could be smaller, but are of no use then. In MiB, without the table.
+ */
+const smallest: Readonly<Record<ProvisionFilesystem, number>> = { ext4: 64, exfat: 64, btrfs: 256, xfs: 304 };
+/** A GPT at both ends, with the partition between them aligned to 1 MiB. */
+const tableSize = 2;
 const comesWithin = 120_000;
 
 /**
@@ -61,7 +67,8 @@ export class Provisioner {
     const { used, content, unread } = await lookInto(this.#parts.machine.disks, disk, entries, this.#swaps());
     const confirm = disk.serial === '' ? disk.id : disk.serial;
     const label = input.filesystem === 'exfat' && input.label.length > 11;
-    const size = disk.device.size;
+    const least = smallest[input.filesystem] + tableSize;
+    const small = `${disk.device.size} bytes are too few: ${input.filesystem} needs a disk of ${least} MiB at least.`;
     const missing = this.#parts.machine.disks.missing(input.filesystem);
     const wrong = `\`confirm\` is not the serial number of ${describe(disk)}.`;
     const found = `The disk is not blank; found: ${content.join('; ')}.`;
@@ -71,7 +78,7 @@ export class Provisioner {
       check('idle', used.length === 0, 'disk_in_use', `The disk is at work: ${used.join('; ')}.`),
       check('readable', unread === undefined, 'impossible', `The disk could not be read: ${unread}.`),
       check('blank', content.length === 0 || input.wipe, 'disk_not_blank', found, lost),
-      check('large enough', size >= smallest, 'impossible', `${size} bytes are too few for a file system.`),
+      check('large enough', disk.device.size >= least * MiB, 'impossible', small),
       check('tools', missing.length === 0, 'impossible', `This machine lacks ${missing.join(', ')}.`),
       check('label fits', !label, 'impossible', 'exfat takes a label of 11 characters at most.'),
     ];

@@ -53,7 +53,7 @@ for (const [what, program, make, words] of contents) {
   test(`a disk with ${what} is refused with what was found, and keeps every byte`, {
     skip: skip ?? missing ?? false,
   }, async () => {
-    using disk = new LoopDisk(/xfs|btrfs|f2fs/.test(what) ? 320 : 64);
+    using disk = new LoopDisk(/xfs|btrfs|f2fs/.test(what) ? 320 : 66);
     make(disk);
     disk.attach();
     const before = disk.hash();
@@ -114,7 +114,7 @@ for (const [what, readOnly, make, words] of atWork) {
   test(`a disk ${what} is refused, with wipe too, and keeps every byte`, {
     skip: skip ?? false,
   }, async () => {
-    using disk = new LoopDisk(64);
+    using disk = new LoopDisk(66);
     disk.run('mkfs.ext4', '-q', '-F').attach(readOnly);
     const before = disk.hash();
     const at = world();
@@ -138,7 +138,7 @@ for (const [what, readOnly, make, words] of atWork) {
 test('a disk that a program holds for itself is refused, and so is one whose serial was not confirmed', {
   skip: skip ?? false,
 }, async () => {
-  using disk = new LoopDisk(64);
+  using disk = new LoopDisk(66);
   disk.run('mkfs.ext4', '-q', '-F').attach();
   const before = disk.hash();
   const held = world();
@@ -183,8 +183,8 @@ test('the second disk of a mounted btrfs, which no table of mounts names, is ref
 test('a disk exchanged for another one between plan and act is not touched, nor is the other one', {
   skip: skip ?? false,
 }, async () => {
-  using first = new LoopDisk(64).attach();
-  using second = new LoopDisk(64);
+  using first = new LoopDisk(66).attach();
+  using second = new LoopDisk(66);
   second.run('mkfs.ext4', '-q', '-F').attach();
   const hashes = [first.hash(), second.hash()];
   const { devices, storage } = world();

@@ -19,8 +19,8 @@ const files = new Files();
 test('a disk exchanged after it was partitioned is not formatted, although it calls itself the same', {
   skip: skip ?? false,
 }, async () => {
-  using first = new LoopDisk(64).attach();
-  using second = new LoopDisk(64).attach();
+  using first = new LoopDisk(66).attach();
+  using second = new LoopDisk(66).attach();
   execFileSync('sfdisk', ['--quiet', second.node], { input: 'label: gpt\n,,L\n', stdio: 'pipe' });
   execFileSync('partx', ['--update', second.node]);
   execFileSync('mkfs.ext4', ['-q', '-F', `${second.node}p1`]);
@@ -46,7 +46,7 @@ test('a disk exchanged after it was partitioned is not formatted, although it ca
 test('a file system that somebody made in our half-made table while the daemon was away is not wiped', {
   skip: skip ?? false,
 }, async () => {
-  using disk = new LoopDisk(64).attach();
+  using disk = new LoopDisk(66).attach();
   const { devices, storage } = world();
   devices.plug(disk, 'S1', '1');
   const context = contextOf(wish({ wipe: true }));
@@ -99,6 +99,27 @@ for (const filesystem of ['ext4', 'xfs', 'btrfs'] as const) {
     assert.equal(readFileSync(join(path, 'letter'), 'utf8'), 'kept');
     for (const mounted of again.storage.registry.all()) await again.storage.ejector.eject(mounted, false);
     await again.storage.close();
+  });
+}
+
+for (const [filesystem, mib] of [
+  ['ext4', 66],
+  ['exfat', 66],
+  ['btrfs', 258],
+  ['xfs', 306],
+] as const) {
+  const missing = hasProgram(`mkfs.${filesystem}`) ? undefined : `mkfs.${filesystem} is not installed`;
+  test(`the smallest disk that is taken for ${filesystem} is large enough for its tools`, {
+    skip: skip ?? missing ?? false,
+  }, async () => {
+    using disk = new LoopDisk(mib).attach();
+    const { devices, storage } = world();
+    devices.plug(disk, 'S1');
+    const input = wish({ filesystem });
+    const context = contextOf(input);
+    for (const phase of storage.provisioner.definition().phases(input).slice(0, 3)) await phase.run(context);
+    const probed = await new SystemDisks(exec, files, disksLock()).probe(`${disk.node}p1`);
+    assert.equal(probed['ID_FS_TYPE'], filesystem);
   });
 }
 
