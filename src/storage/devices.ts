@@ -293,7 +293,8 @@ function withDistinctVolumes(disks: readonly LocalDisk[]): LocalDisk[] {
   return disks.map((disk) => ({ ...disk, volumes: disk.volumes.map((volume) => distinct(disk, volume)) }));
 }
 
-function placeOf(device: BlockDevice): string {
+/** Where a disk hangs, as udev calls it: the same after another start. */
+export function placeOf(device: BlockDevice): string {
   return idOf(device.properties?.['ID_PATH'] ?? device.sysPath);
 }
 

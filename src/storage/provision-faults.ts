@@ -4,12 +4,14 @@ import type { LocalDisk } from '#storage/devices.ts';
 
 // What a provisioning says when it ends before its time.
 
-/** The disk is not the one that was checked. */
-export function changed() {
-  return fault(
-    'disk_changed',
-    'The disk was pulled or exchanged since it was checked; nothing more was written.',
-  );
+export const exchanged = 'The disk was pulled or exchanged since it was checked; nothing more was written.';
+
+/** The disk is not the one that was checked, or nobody can tell. */
+export function changed(why = exchanged) {
+  return fault('disk_changed', why, {
+    remedy:
+      'With no other disk of that name plugged in, provision it again, with `wipe: true` if nothing on it is needed.',
+  });
 }
 
 /** A tool that fails is no fault of the daemon. */

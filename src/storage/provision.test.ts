@@ -117,7 +117,10 @@ test('a job that is found again before its disk waits for it, and says so when i
   for (const comes of [true, false]) {
     const machine = new FakeMachine(['/', '/olares', shareRoot]);
     const calls: string[] = [];
-    const quiet = async () => void calls.push('quiet');
+    const quiet = async () => {
+      calls.push('quiet');
+      throw new Error('enough');
+    };
     const { storage, clock } = rig({ machine, store: quickStore(), disks: { quiet } });
     await storage.start();
     const input = {
@@ -132,7 +135,7 @@ test('a job that is found again before its disk waits for it, and says so when i
         jobId: '1',
         input,
         signal: new AbortController().signal,
-        checkpoint: { layout: {}, serial: 'S2' },
+        checkpoint: { layout: {}, serial: 'S1', size: 1 << 30 },
       },
       remember: () => undefined,
       progress: () => undefined,
@@ -140,7 +143,7 @@ test('a job that is found again before its disk waits for it, and says so when i
     const [, partition] = storage.provisioner.definition().phases(input);
     const refused = assert.rejects(
       async () => partition?.resume?.(context),
-      (error) => isFault(error) && /exchanged|not there any more/.test(error.message),
+      comes ? /enough/ : isCalled('disk_changed', /not there any more/),
     );
     await storage.local.settled();
     assert.deepEqual(calls, []);

@@ -10,6 +10,16 @@ import type { LocalMounts, LocalParts } from '#storage/local.ts';
 import { freeName } from '#storage/names.ts';
 import { knowsOwners } from '#storage/options.ts';
 import { changed, describe, interrupted, toldPlainly } from '#storage/provision-faults.ts';
+import {
+  type Checked,
+  checkedOf,
+  type Found,
+  findChecked,
+  isSame,
+  named,
+  sameUuid,
+  theOne,
+} from '#storage/provision-target.ts';
 
 export interface ProvisionInput {
   readonly disk: string;
@@ -62,7 +72,10 @@ export class Provisioner {
 
   /** What stands in the way; each with what was found. Reads the disk, writes nothing. */
   async preconditions(input: ProvisionInput): Promise<Check[]> {
-    const disk = this.#find(input.disk);
+    return this.#lookedAt(input, this.#find(input.disk));
+  }
+
+  async #lookedAt(input: ProvisionInput, disk: LocalDisk): Promise<Check[]> {
     const { entries } = this.#local.see();
     const { used, content, unread } = await lookInto(this.#parts.machine.disks, disk, entries, this.#swaps());
     const confirm = disk.serial === '' ? disk.id : disk.serial;
@@ -85,7 +98,7 @@ export class Provisioner {
   }
 
   #phases(input: ProvisionInput): Phase<ProvisionInput>[] {
-    const disk = this.#local.see().disks.find((each) => each.id === input.disk);
+    const [disk] = named(this.#local.see().disks, input.disk);
     const what = disk === undefined ? input.disk : `${describe(disk)}, ${disk.device.node}`;
     const content = (disk === undefined ? [] : contentKnown(disk)).join('; ') || 'what is on it';
     return [
@@ -131,20 +144,24 @@ export class Provisioner {
   }
 
   /** A job may be found again before its disk is: at boot, USB disks come seconds after the daemon. */
-  async #present({ input, signal }: Context): Promise<void> {
-    const isThere = (seen: Seen) => seen.disks.some((disk) => disk.id === input.disk && disk.ready);
-    if (await this.#local.until(isThere, comesWithin, signal)) return;
-    throw fault('disk_changed', `${input.disk}, which was being provisioned, is not there any more.`, {
-      remedy: 'Plug it in and provision it again, with `wipe: true` if nothing on it is needed.',
-    });
+  async #present(context: Context): Promise<void> {
+    const found = ({ disks }: Seen) => this.#among(disks, context, false);
+    const isTold = (seen: Seen) => {
+      const now = found(seen);
+      return now.disk === undefined ? now.final : now.disk.ready;
+    };
+    if (await this.#local.until(isTold, comesWithin, context.signal)) return;
+    const now = found(this.#local.see());
+    throw changed(now.disk === undefined ? now.why : 'udev has not finished with the disk.');
   }
 
   async #check(context: Context): Promise<void> {
     const { input, remember } = context;
-    await this.#present(context);
+    const isThere = ({ disks }: Seen) => named(disks, input.disk).some((each) => each.ready);
+    await this.#local.until(isThere, comesWithin, context.signal);
     const disk = this.#find(input.disk);
     this.#reserve(context, disk);
-    const failed = (await this.preconditions(input)).find((each) => !each.ok);
+    const failed = (await this.#lookedAt(input, disk)).find((each) => !each.ok);
     if (failed !== undefined) throw fault(failed.code ?? 'impossible', failed.reason);
     const layout: Layout = {
       filesystem: input.filesystem,
@@ -153,7 +170,7 @@ export class Provisioner {
       partUuid: randomUUID(),
       fsUuid: randomUUID(),
     };
-    remember({ layout, serial: disk.serial, size: disk.device.size, appearance: disk.device.sequence });
+    remember({ layout, ...checkedOf(disk, this.#parts.settings.bootId) });
   }
 
   /** Until the job ends, between its steps too, nobody mounts the disk or stops the USB device that it hangs on. */
@@ -201,7 +218,7 @@ export class Provisioner {
         if (inside.length > 0) throw interrupted(disk, inside);
       }
       await this.#claimed(disk);
-      context.remember({ appearance: disk.device.sequence });
+      context.remember({ ...checkedOf(disk, this.#parts.settings.bootId) });
       const { disks } = this.#parts.machine;
       await disks.partition(disk.device.node, layout);
       await disks.settle();
@@ -237,7 +254,7 @@ export class Provisioner {
       if (isOurFs(await this.#parts.machine.disks.probe(node), layout)) return;
       const inside = await foundOn(this.#parts.machine.disks, node);
       if (inside.length > 0) throw interrupted(disk, inside);
-      this.#same(context, { sameAppearance: false, idle: true });
+      if (!isSame(this.#same(context, { sameAppearance: false, idle: true }), disk)) throw changed();
       await this.#claimed(disk);
       await this.#makeFileSystem(context, disk);
     });
@@ -297,21 +314,20 @@ export class Provisioner {
   }
 
   #find(id: string): LocalDisk {
-    const disk = this.#local.see().disks.find((each) => each.id === id);
-    if (disk === undefined) throw fault('not_found', `There is no disk ${id}.`);
-    return disk;
+    return theOne(this.#local.see().disks, id);
   }
 
-  /** The disk that was checked: same serial and size, and, within one run, never unplugged since. */
+  #among(disks: readonly LocalDisk[], { input, checkpoint }: Context, strict: boolean): Found {
+    const layout = checkpoint['layout'] as Partial<Layout> | undefined;
+    const how = { boot: this.#parts.settings.bootId, strict, tableUuid: layout?.tableUuid };
+    return findChecked(disks, input.disk, checkpoint as Partial<Checked>, how);
+  }
+
+  /** The disk that was checked, whatever it is called by now; within one run, never unplugged since. */
   #same(context: Context, how: { readonly sameAppearance: boolean; readonly idle: boolean }): LocalDisk {
-    const disk = this.#local.see().disks.find((each) => each.id === context.input.disk);
-    const { serial, size, appearance } = context.checkpoint;
-    const same =
-      disk !== undefined &&
-      disk.serial === serial &&
-      disk.device.size === size &&
-      (!how.sameAppearance || disk.device.sequence === appearance);
-    if (!same) throw changed();
+    const found = this.#among(this.#local.see().disks, context, how.sameAppearance);
+    if (found.disk === undefined) throw changed(found.why);
+    const { disk } = found;
     const used = how.idle ? inUse(disk, this.#local.see().entries, this.#swaps()) : [];
     if (used.length > 0) throw fault('disk_in_use', `${describe(disk)}: ${used.join('; ')}.`);
     return disk;
@@ -332,7 +348,7 @@ export class Provisioner {
     const hold = await this.#parts.machine.disks.hold(node);
     try {
       const disk = this.#same(context, how);
-      if (disk.device.node !== node) throw changed();
+      if (!isSame(disk, found)) throw changed();
       await work(disk);
     } finally {
       await hold.release();
@@ -346,9 +362,9 @@ export class Provisioner {
   }
 
   /** The one partition that was made on a disk; the kernel may know it only since a moment ago. */
-  #ourVolume({ id, device }: LocalDisk): Volume {
-    const disk = this.#find(id);
-    if (disk.device.node !== device.node || disk.device.sequence !== device.sequence) throw changed();
+  #ourVolume(before: LocalDisk): Volume {
+    const disk = this.#local.see().disks.find((each) => isSame(each, before));
+    if (disk === undefined) throw changed();
     const [volume, ...more] = disk.volumes;
     const isOurs = volume?.device.kind === 'partition' && more.length === 0;
     if (!isOurs)
@@ -373,8 +389,4 @@ function layoutOf(context: Context): Layout {
 function isOurFs(probed: Readonly<Record<string, string>>, layout: Layout): boolean {
   if (layout.filesystem !== 'exfat') return sameUuid(probed['ID_FS_UUID'], layout.fsUuid);
   return probed['ID_FS_TYPE'] === 'exfat' && probed['ID_FS_LABEL'] === layout.label;
-}
-
-function sameUuid(a: string | undefined, b: string): boolean {
-  return a !== undefined && a.toLowerCase() === b.toLowerCase();
 }
