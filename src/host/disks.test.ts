@@ -78,3 +78,48 @@ test('a folder is given away without what is in it, and a link in its place with
     [0, 0],
   ]);
 });
+
+/** A USB device as sysfs shows it, with a disk that is taken out; `slots` are the sizes of its other units. */
+function usbDevice(removable: string | undefined, slots: readonly number[], under = 'host3') {
+  const folder = mkdtempSync(join(tmpdir(), 'beosd-usb-'));
+  const usb = join(folder, 'usb1', '1-1', '1-1.4');
+  const blocks = [2048, ...slots].map((size, lun) => {
+    const scsi = `${under}/target3:0:0/3:0:0:${lun}`;
+    const block = join(usb, '1-1.4:1.0', scsi, 'block', `sd${'abc'[lun]}`);
+    mkdirSync(block, { recursive: true });
+    writeFileSync(join(block, 'size'), `${size}\n`);
+    return block;
+  });
+  writeFileSync(join(usb, 'remove'), '');
+  if (removable !== undefined) writeFileSync(join(usb, 'removable'), `${removable}\n`);
+  return { usb, sysPath: blocks[0] ?? '' };
+}
+
+/** Notes the programs instead of running them. */
+function noting() {
+  const ran: string[] = [];
+  const exec = new SystemExec();
+  exec.run = async (file, args) => {
+    ran.push([file, ...args].join(' '));
+    return { stdout: '', stderr: '', exitCode: 0 };
+  };
+  return { ran, disks: new SystemDisks(exec, new Files(), '/nowhere') };
+}
+
+for (const [what, removable, slots, under, isStopped] of [
+  ['a stick', 'removable', [], 'host3', true],
+  ['a disk of which nobody can say whether it is built in', 'unknown', [], 'host3', true],
+  ['a disk on a machine that says nothing of its ports', undefined, [], 'host3', true],
+  ['a dock with two disks', 'removable', [4096], 'host3', true],
+  ['a card in a reader that is built in', 'fixed', [], 'host3', false],
+  ['a card in a reader with an empty slot', 'removable', [0], 'host3', false],
+  ['a card in a reader with a full and an empty slot', 'unknown', [4096, 0], 'host3', false],
+  ['a card that the kernel drives itself', 'removable', [], 'mmc_host/mmc0', false],
+] as const) {
+  test(`${what} is ${isStopped ? 'taken off the bus' : 'left on the bus, for the next one'}`, async () => {
+    const { usb, sysPath } = usbDevice(removable, slots, under);
+    const { ran, disks } = noting();
+    assert.equal(await disks.powerDown('/dev/sda', sysPath), isStopped);
+    assert.deepEqual(ran, isStopped ? ['blockdev --flushbufs /dev/sda', `tee ${usb}/remove`] : []);
+  });
+}

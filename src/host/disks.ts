@@ -65,7 +65,10 @@ export interface Disks {
   quiet(): Promise<void>;
   /** SMART verdict; undefined: the disk or the machine cannot tell. */
   health(node: string): Promise<Health | undefined>;
-  /** Stops a USB disk: flushes its cache and takes the device off the bus. False: it cannot be done here. */
+  /**
+   * Stops a USB disk: flushes its cache and takes the device off the bus. False: it cannot be done here, or must not, for
+   * the device is a card reader that stays.
+   */
   powerDown(node: string, sysPath: string): Promise<boolean>;
 }
 
@@ -217,11 +220,31 @@ export class SystemDisks implements Disks {
 
   async powerDown(node: string, sysPath: string): Promise<boolean> {
     const usb = /^(.*\/usb\d+\/(?:[^/]+\/)*?\d+-[\d.]+)(?=\/\d+-[\d.]+:)/.exec(sysPath)?.[1];
-    if (usb === undefined || !this.#files.exists(`${usb}/remove`)) return false;
+    if (usb === undefined || !this.#files.exists(`${usb}/remove`) || this.#isCardReader(usb, sysPath))
+      return false;
     await this.#exec.run('blockdev', ['--flushbufs', node], { timeoutMs: 60_000 });
     // tee and not a write of our own: removing a device waits for it, and no thread of ours may.
     await this.#exec.run('tee', [`${usb}/remove`], { stdin: '1', timeoutMs: 20_000 });
     return true;
+  }
+
+  /**
+   * A USB device that stays when its disk is taken out: off the bus, it would not see the next card before a reboot. It is
+   * built in (`removable`, Documentation/ABI/testing/sysfs-bus-usb), holds a card that the kernel drives itself, or has
+   * other slots that are empty.
+   */
+  #isCardReader(usb: string, sysPath: string): boolean {
+    if (this.#files.readText(`${usb}/removable`)?.trim() === 'fixed') return true;
+    if (sysPath.slice(usb.length).includes('/mmc_host/')) return true;
+    return this.#scsiDisks(usb).some((block) => Number(this.#files.readText(`${block}/size`)) === 0);
+  }
+
+  /** The block devices of all units (LUNs) of a USB device, also those without a medium. */
+  #scsiDisks(usb: string): string[] {
+    const levels = [/^\d+-[\d.]+:/, /^host\d+$/, /^target\d+:/, /^\d+:\d+:\d+:\d+$/, /^block$/, /^[a-z]/];
+    const below = (folder: string, name: RegExp) =>
+      this.#files.list(folder).flatMap((each) => (name.test(each) ? [`${folder}/${each}`] : []));
+    return levels.reduce((folders, name) => folders.flatMap((each) => below(each, name)), [usb]);
   }
 
   /** What is started here may outlive this daemon; the next one must not write beside it. */
