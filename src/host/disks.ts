@@ -47,7 +47,12 @@ export interface Disks {
   claim(node: string): Promise<Claim>;
   /** Keeps it open, so that its name stays its own: pulled meanwhile, it leaves the name unused and not to another. */
   hold(node: string): Promise<Claim>;
-  /** Removes every signature and zeroes both ends, as far as {@link endsAreZero} looks. */
+  /**
+   * Lets the kernel forget the partitions of a disk that has some, until its table is read again; what is on the disk
+   * stays. Throws when one is open, and then brings back those that it had forgotten. Goes beside a claim of ours.
+   */
+  forgetPartitions(node: string): Promise<void>;
+  /** Removes every signature and zeroes both ends, as far as {@link endsAreZero} looks. Goes beside a claim of ours. */
   wipe(node: string, size: number): Promise<void>;
   /** Programs that making this file system needs and the machine does not have. */
   missing(filesystem: Formattable): string[];
@@ -141,8 +146,20 @@ export class SystemDisks implements Disks {
     return { release: () => handle.close() };
   }
 
+  async forgetPartitions(node: string): Promise<void> {
+    const partx = (what: string) => this.#exec.run('partx', [what, '--', node], { timeoutMs: 30_000 });
+    try {
+      await partx('--delete');
+    } catch (error) {
+      // It fails for those that are still there, and adds the others (--update stops at a gap in their numbers).
+      await partx('--add').catch(() => undefined);
+      throw error;
+    }
+  }
+
   async wipe(node: string, size: number): Promise<void> {
-    await this.#write('wipefs', ['--all', '--quiet', '--', node], { timeoutMs: 60_000 });
+    // --force: without it wipefs asks for a claim of its own, which it does not get beside ours (wipefs.c, O_EXCL).
+    await this.#write('wipefs', ['--all', '--force', '--quiet', '--', node], { timeoutMs: 60_000 });
     const tail = Math.min(MiB, size);
     for (const [at, count] of [
       [0, Math.min(headLength, size)],

@@ -1,4 +1,4 @@
-import type { Disks } from '#host/disks.ts';
+import type { Claim, Disks } from '#host/disks.ts';
 import { type MountEntry, wordsOf } from '#host/mounts.ts';
 import { errnoOf } from '#lib/fault.ts';
 import { type LocalDisk, mountsOf } from '#storage/devices.ts';
@@ -51,6 +51,12 @@ export async function contentRead(disks: Disks, disk: LocalDisk): Promise<string
   return found;
 }
 
+/** Everything that is on a disk, from the database or else from the device. Who asks has claimed it. */
+export async function contentClaimed(disks: Disks, disk: LocalDisk): Promise<string[]> {
+  const known = contentKnown(disk);
+  return known.length > 0 ? known : contentRead(disks, disk);
+}
+
 /** Everything that is on a disk that is idle, from the database and from the device. */
 export async function contentOf(disks: Disks, disk: LocalDisk): Promise<string[]> {
   const known = contentKnown(disk);
@@ -98,12 +104,18 @@ export async function foundOn(disks: Disks, node: string): Promise<string[]> {
 
 /** Nobody else has it open for himself: not the kernel (mounted, dm, md, swap), not a program. */
 export async function claimable(disks: Disks, disk: LocalDisk): Promise<string[]> {
+  const claim = await claimed(disks, disk);
+  if (typeof claim === 'string') return [claim];
+  await claim.release();
+  return [];
+}
+
+/** The disk for us alone until it is released, or who has it: with it no partition of it can be mounted. */
+export async function claimed(disks: Disks, disk: LocalDisk): Promise<Claim | string> {
   try {
-    const claim = await disks.claim(disk.device.node);
-    await claim.release();
-    return [];
+    return await disks.claim(disk.device.node);
   } catch (error) {
-    if (errnoOf(error) === 'EBUSY') return [`${disk.device.node} is held open by something`];
+    if (errnoOf(error) === 'EBUSY') return `${disk.device.node} is held open by something`;
     throw error;
   }
 }

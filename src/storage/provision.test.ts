@@ -163,9 +163,7 @@ test('who is about to erase a disk reads what will be lost, in the preconditions
     [true, 'lost will be: partition table gpt; ext4 called "Holiday 2019" on /dev/sda1'],
   );
   const steps = storage.provisioner.definition().phases(wish);
-  assert.ok(
-    steps.some(({ does }) => does.includes('Acme S1, /dev/sda; lost is') && does.includes('"Holiday 2019"')),
-  );
+  assert.ok(steps.some(({ does }) => /Acme S1, \/dev\/sda claimed, .*; lost is .*"Holiday 2019"/.test(does)));
 });
 
 test('a disk that something holds, unseen by sysfs, is called in use before it is asked for twice', async () => {
@@ -358,4 +356,40 @@ test('a disk that is too small for the file system is refused with the size that
       );
     }
   }
+});
+
+test('a disk is claimed from the last look at it until it is erased, and its partitions are forgotten before that', async () => {
+  const calls: string[] = [];
+  const note = (what: string) => async () => void calls.push(what);
+  const { check, partition, context } = world({ ...disk, volumes: [volume('u1', 'OLD')] }, () => ({
+    claim: async () => {
+      calls.push('claim');
+      return { release: note('release') };
+    },
+    ...{ forgetPartitions: note('forget'), wipe: note('wipe'), partition: note('partition') },
+  }));
+  await check.run(context);
+  calls.length = 0;
+  await partition.run(context);
+  assert.deepEqual(calls, ['claim', 'forget', 'wipe', 'release', 'partition']);
+});
+
+test('a disk with a partition that somebody has open is not erased', async () => {
+  const calls: string[] = [];
+  const busy = new ExecError({
+    ...{ file: 'partx', args: [], reason: 'exit', exitCode: 1, stdout: '' },
+    stderr: 'partx: /dev/sda: error deleting partition 1',
+  });
+  const { check, partition, context } = world({ ...disk, volumes: [volume('u1', 'OLD')] }, () => ({
+    claim: async () => ({ release: async () => void calls.push('release') }),
+    forgetPartitions: () => Promise.reject(busy),
+    wipe: async () => void calls.push('wipe'),
+  }));
+  await check.run(context);
+  calls.length = 0;
+  await assert.rejects(
+    async () => partition.run(context),
+    isCalled('disk_in_use', /partition of it is open/),
+  );
+  assert.deepEqual(calls, ['release']);
 });

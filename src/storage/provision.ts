@@ -1,14 +1,15 @@
 import { randomUUID } from 'node:crypto';
-import { type ErrorCode, fault } from '#api/errors.ts';
-import type { ProvisionFilesystem } from '#api/storage.ts';
+import { fault } from '#api/errors.ts';
 import type { Layout } from '#host/disks.ts';
+import { wordsOf } from '#host/mounts.ts';
 import type { Check, JobDefinition, Phase, PhaseContext } from '#jobs/definition.ts';
 import { policyOf, type Seen, whyNot } from '#storage/automount.ts';
-import { claimable, contentKnown, contentOf, foundOn, inUse, lookInto } from '#storage/blank.ts';
+import { claimed, contentClaimed, contentKnown, contentOf, foundOn, inUse } from '#storage/blank.ts';
 import type { LocalDisk, Volume } from '#storage/devices.ts';
 import type { LocalMounts, LocalParts } from '#storage/local.ts';
 import { freeName } from '#storage/names.ts';
 import { knowsOwners } from '#storage/options.ts';
+import { checksOf, type ProvisionInput } from '#storage/provision-checks.ts';
 import { changed, describe, interrupted, toldPlainly } from '#storage/provision-faults.ts';
 import {
   type Checked,
@@ -21,31 +22,16 @@ import {
   theOne,
 } from '#storage/provision-target.ts';
 
-export interface ProvisionInput {
-  readonly disk: string;
-  readonly filesystem: ProvisionFilesystem;
-  readonly label: string;
-  readonly confirm: string;
-  readonly wipe: boolean;
-}
-
 type Context = PhaseContext<ProvisionInput>;
 
-const MiB = 1024 * 1024;
-/**
- * Below this the tools refuse, when the disk has been erased already: mkfs.xfs of xfsprogs ≥ 5.19 wants 300 MiB, mkfs.btrfs
- * of 6.2 109 MiB and later ones more. ext4 and exfat could be smaller, but are of no use then. In MiB, without the table.
- */
-const smallest: Readonly<Record<ProvisionFilesystem, number>> = { ext4: 64, exfat: 64, btrfs: 256, xfs: 304 };
-/** A GPT at both ends, with the partition between them aligned to 1 MiB. */
-const tableSize = 2;
 const comesWithin = 120_000;
 
 /**
  * Makes a blank disk a file system that is mounted for good.
  *
  * INVARIANTS: nothing is written before every check has been made again under the lane's lock, on the device itself,
- * with the device claimed. From then on the store knows the UUIDs of what is being made: after a crash only a disk
+ * with the device claimed; it is kept so while it is erased. sfdisk and mkfs come after that, for they claim by themselves.
+ * From then on the store knows the UUIDs of what is being made: after a crash only a disk
  * that is blank, or that holds exactly our own half-done work, is touched again.
  */
 export class Provisioner {
@@ -75,26 +61,8 @@ export class Provisioner {
     return this.#lookedAt(input, this.#find(input.disk));
   }
 
-  async #lookedAt(input: ProvisionInput, disk: LocalDisk): Promise<Check[]> {
-    const { entries } = this.#local.see();
-    const { used, content, unread } = await lookInto(this.#parts.machine.disks, disk, entries, this.#swaps());
-    const confirm = disk.serial === '' ? disk.id : disk.serial;
-    const label = input.filesystem === 'exfat' && input.label.length > 11;
-    const least = smallest[input.filesystem] + tableSize;
-    const small = `${disk.device.size} bytes are too few: ${input.filesystem} needs a disk of ${least} MiB at least.`;
-    const missing = this.#parts.machine.disks.missing(input.filesystem);
-    const wrong = `\`confirm\` is not the serial number of ${describe(disk)}.`;
-    const found = `The disk is not blank; found: ${content.join('; ')}.`;
-    const lost = content.length === 0 ? undefined : `lost will be: ${content.join('; ')}`;
-    return [
-      check('confirmed', input.confirm === confirm, 'confirm_mismatch', wrong),
-      check('idle', used.length === 0, 'disk_in_use', `The disk is at work: ${used.join('; ')}.`),
-      check('readable', unread === undefined, 'impossible', `The disk could not be read: ${unread}.`),
-      check('blank', content.length === 0 || input.wipe, 'disk_not_blank', found, lost),
-      check('large enough', disk.device.size >= least * MiB, 'impossible', small),
-      check('tools', missing.length === 0, 'impossible', `This machine lacks ${missing.join(', ')}.`),
-      check('label fits', !label, 'impossible', 'exfat takes a label of 11 characters at most.'),
-    ];
+  #lookedAt(input: ProvisionInput, disk: LocalDisk): Promise<Check[]> {
+    return checksOf(input, disk, this.#parts.machine.disks, this.#local.see().entries, this.#swaps());
   }
 
   #phases(input: ProvisionInput): Phase<ProvisionInput>[] {
@@ -104,7 +72,7 @@ export class Provisioner {
     return [
       {
         name: 'check',
-        does: `check ${what} once more, with the device claimed`,
+        does: `check ${what} once more, and that nobody else has claimed it`,
         reversible: true,
         weight: 1,
         cancellable: true,
@@ -113,7 +81,7 @@ export class Provisioner {
       },
       {
         name: 'partition',
-        does: `write a GPT with one partition to ${what}${input.wipe ? `; lost is ${content}` : ''}`,
+        does: `with ${what} claimed, erase both ends of it; then write a GPT with one partition${input.wipe ? `; lost is ${content}` : ''}`,
         reversible: false,
         weight: 1,
         cancellable: false,
@@ -189,19 +157,31 @@ export class Provisioner {
 
   async #partition(context: Context): Promise<void> {
     await this.#held(context, { sameAppearance: true, idle: true }, async (disk) => {
-      const content = await contentOf(this.#parts.machine.disks, disk);
-      if (content.length > 0 && !context.input.wipe) {
-        throw fault('disk_changed', `${describe(disk)} is not blank any more: ${content.join('; ')}.`);
-      }
       const { disks } = this.#parts.machine;
-      await this.#claimed(disk);
-      context.remember({ begun: true });
-      context.progress(null, `writing to ${disk.device.node}`);
-      await disks.wipe(disk.device.node, disk.device.size);
+      await this.#alone(disk, () => this.#erase(context, disk));
       for (const volume of disk.volumes) this.#forget(volume);
       await disks.partition(disk.device.node, layoutOf(context));
       await disks.settle();
     });
+  }
+
+  async #erase(context: Context, disk: LocalDisk): Promise<void> {
+    const { disks } = this.#parts.machine;
+    const { node, size } = disk.device;
+    const content = await contentClaimed(disks, disk);
+    if (content.length > 0 && !context.input.wipe) {
+      throw fault('disk_changed', `${describe(disk)} is not blank any more: ${content.join('; ')}.`);
+    }
+    if (disk.volumes.some(({ device }) => device.kind === 'partition')) {
+      // What lies far behind the table is not erased; without partitions nobody can mount it when the claim has ended.
+      await disks.settle();
+      await disks.forgetPartitions(node).catch((error: unknown) => {
+        throw fault('disk_in_use', `${describe(disk)}: a partition of it is open (${wordsOf(error)}).`);
+      });
+    }
+    context.remember({ begun: true });
+    context.progress(null, `writing to ${node}`);
+    await disks.wipe(node, size);
   }
 
   /** After a crash: blank, or our own table with nothing in it, is gone on with; nothing else. */
@@ -210,16 +190,16 @@ export class Provisioner {
     await this.#parts.machine.disks.quiet();
     await this.#held(context, { sameAppearance: false, idle: true }, async (disk) => {
       const layout = layoutOf(context);
-      const content = await contentOf(this.#parts.machine.disks, disk);
-      if (content.length > 0 && !(await this.#isOurTable(disk, layout))) throw interrupted(disk, content);
-      for (const { device } of disk.volumes) {
-        const inside =
-          device.kind === 'partition' ? await foundOn(this.#parts.machine.disks, device.node) : [];
-        if (inside.length > 0) throw interrupted(disk, inside);
-      }
-      await this.#claimed(disk);
-      context.remember({ ...checkedOf(disk, this.#parts.settings.bootId) });
       const { disks } = this.#parts.machine;
+      await this.#alone(disk, async () => {
+        const content = await contentClaimed(disks, disk);
+        if (content.length > 0 && !(await this.#isOurTable(disk, layout))) throw interrupted(disk, content);
+        for (const { device } of disk.volumes) {
+          const inside = device.kind === 'partition' ? await foundOn(disks, device.node) : [];
+          if (inside.length > 0) throw interrupted(disk, inside);
+        }
+      });
+      context.remember({ ...checkedOf(disk, this.#parts.settings.bootId) });
       await disks.partition(disk.device.node, layout);
       await disks.settle();
     });
@@ -252,10 +232,11 @@ export class Provisioner {
         throw interrupted(disk, await contentOf(this.#parts.machine.disks, disk));
       const { node } = this.#ourVolume(disk).device;
       if (isOurFs(await this.#parts.machine.disks.probe(node), layout)) return;
-      const inside = await foundOn(this.#parts.machine.disks, node);
-      if (inside.length > 0) throw interrupted(disk, inside);
       if (!isSame(this.#same(context, { sameAppearance: false, idle: true }), disk)) throw changed();
-      await this.#claimed(disk);
+      await this.#alone(disk, async () => {
+        const inside = await foundOn(this.#parts.machine.disks, node);
+        if (inside.length > 0) throw interrupted(disk, inside);
+      });
       await this.#makeFileSystem(context, disk);
     });
   }
@@ -355,10 +336,15 @@ export class Provisioner {
     }
   }
 
-  /** Throws when somebody else has the disk open for himself. */
-  async #claimed(disk: LocalDisk): Promise<void> {
-    const held = await claimable(this.#parts.machine.disks, disk);
-    if (held.length > 0) throw fault('disk_in_use', `${describe(disk)}: ${held.join('; ')}.`);
+  /** Works with the disk claimed: nobody mounts a partition of it meanwhile, nor opens it for himself. */
+  async #alone(disk: LocalDisk, work: () => Promise<void>): Promise<void> {
+    const claim = await claimed(this.#parts.machine.disks, disk);
+    if (typeof claim === 'string') throw fault('disk_in_use', `${describe(disk)}: ${claim}.`);
+    try {
+      await work();
+    } finally {
+      await claim.release();
+    }
   }
 
   /** The one partition that was made on a disk; the kernel may know it only since a moment ago. */
@@ -376,10 +362,6 @@ export class Provisioner {
     const probed = await this.#parts.machine.disks.probe(disk.device.node);
     return sameUuid(probed['ID_PART_TABLE_UUID'], layout.tableUuid);
   }
-}
-
-function check(name: string, ok: boolean, code: ErrorCode, reason: string, fine = 'yes'): Check {
-  return ok ? { name, ok, reason: fine } : { name, ok, reason, code };
 }
 
 function layoutOf(context: Context): Layout {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { isFault } from '#lib/fault.ts';
-import type { ProvisionInput } from '#storage/provision.ts';
+import type { ProvisionInput } from '#storage/provision-checks.ts';
 import { lost, luks, lvmLabel, mdEnd, mdSuperblock, squashfs, table, zfs } from '../support/disk-contents.ts';
 import { hasProgram, LoopDisk, noLoopDevices } from '../support/loop-disk.ts';
 import { contextOf, type ProvisionWorld, wish, world } from '../support/provision-world.ts';

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fault } from '#api/errors.ts';
-import { SystemDisks } from '#host/disks.ts';
+import { type Disks, SystemDisks } from '#host/disks.ts';
 import { SystemExec } from '#host/exec.ts';
 import { Files } from '#host/files.ts';
 import { isFault } from '#lib/fault.ts';
@@ -209,3 +209,55 @@ function bound(target: SystemDisks, key: string | symbol): unknown {
   const value: unknown = Reflect.get(target, key);
   return typeof value === 'function' ? value.bind(target) : value;
 }
+
+test('while a disk is erased none of its partitions can be mounted, nor afterwards', {
+  skip: skip ?? false,
+}, async () => {
+  using disk = new LoopDisk(128).attach();
+  execFileSync('sfdisk', ['--quiet', disk.node], {
+    input: `label: gpt\n${disk.node}p1 : size=40M\n${disk.node}p3 : size=40M\n`,
+    stdio: 'pipe',
+  });
+  execFileSync('partx', ['--add', disk.node]);
+  const part = `${disk.node}p3`;
+  execFileSync('mkfs.ext4', ['-q', '-F', part]);
+  const mounting = () => spawnSync('mount', ['-o', 'ro,noload', part, '/mnt'], { encoding: 'utf8' }).stderr;
+  const real = new SystemDisks(exec, files, disksLock());
+  const seen: string[] = [];
+  const watched: Partial<Disks> = {
+    forgetPartitions: (node) => {
+      seen.push(mounting());
+      return real.forgetPartitions(node);
+    },
+    wipe: async (node, size) => {
+      await real.wipe(node, size);
+      await assert.rejects(real.claim(node), /EBUSY/);
+    },
+    partition: async (node, layout) => {
+      seen.push(mounting());
+      return real.partition(node, layout);
+    },
+  };
+  const disks = new Proxy(real, { get: (at, key) => Reflect.get(watched, key) ?? bound(at, key) });
+  const { devices, storage } = world({ real: { disks } });
+  devices.plug(disk, 'S1');
+  const context = contextOf(wish({ wipe: true }));
+  const [check, partition] = storage.provisioner.definition().phases(context.input);
+  await check?.run(context);
+  const before = disk.hash();
+  const fd = openSync(part, 'r');
+  const isInUse = (error: unknown) => isFault(error) && error.code === 'disk_in_use';
+  await assert.rejects(async () => partition?.run(context), isInUse);
+  closeSync(fd);
+  assert.equal(disk.hash(), before);
+  assert.ok(files.exists(`${disk.node}p1`) && files.exists(part), 'its partitions are there again');
+  seen.length = 0;
+  await partition?.run(context);
+  assert.match(seen[0] ?? '', /busy/);
+  assert.match(seen[1] ?? '', /does not exist/);
+  const parts = devices.list().filter(({ kind }) => kind === 'partition');
+  assert.deepEqual(
+    parts.map(({ node }) => node),
+    [`${disk.node}p1`],
+  );
+});

@@ -20,6 +20,7 @@ const idle: Disks = {
   endsAreZero: async () => true,
   claim: async () => ({ release: async () => undefined }),
   hold: async () => ({ release: async () => undefined }),
+  forgetPartitions: async () => undefined,
   wipe: async () => undefined,
   missing: () => [],
   partition: async () => undefined,

@@ -8,7 +8,7 @@ import { Files } from '#host/files.ts';
 import { SystemFolders } from '#host/folders.ts';
 import { SystemMounts } from '#host/mounts.ts';
 import type { Checkpoint, PhaseContext } from '#jobs/definition.ts';
-import type { ProvisionInput } from '#storage/provision.ts';
+import type { ProvisionInput } from '#storage/provision-checks.ts';
 import type { Store } from '#store/store.ts';
 import { quickStore, type Rig, type RigOptions, rig } from './fake-storage.ts';
 import { LoopDevices } from './loop-disk.ts';
