@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { SystemDisks } from '#host/disks.ts';
-import { SystemExec } from '#host/exec.ts';
+import { ExecError, SystemExec } from '#host/exec.ts';
 import { Files } from '#host/files.ts';
 
 function world() {
@@ -123,3 +123,41 @@ for (const [what, removable, slots, under, isStopped] of [
     assert.deepEqual(ran, isStopped ? ['blockdev --flushbufs /dev/sda', `tee ${usb}/remove`] : []);
   });
 }
+
+const healthy = { passed: true, message: 'SMART: passed' };
+const failing = { passed: false, message: 'SMART: the disk expects to fail' };
+
+/** As smartctl(8) --json answers; it ends with bits that tell of the disk, so every exit code is one to read. */
+for (const [what, stdout, expected] of [
+  ['a disk that is well', '{"smart_status":{"passed":true}}', healthy],
+  ['a disk that expects to fail', '{"smart_status":{"passed":false}}', failing],
+  ['a disk without SMART', '{"smartctl":{"exit_status":4}}', undefined],
+  [
+    'a disk that sleeps',
+    '{"smartctl":{"exit_status":2,"messages":[{"string":"in STANDBY mode"}]}}',
+    undefined,
+  ],
+  ['a verdict in words', '{"smart_status":{"passed":"true"}}', undefined],
+  ['a smartctl that speaks no JSON', 'smartctl 6.6 2017-11-05', undefined],
+  ['nothing', '', undefined],
+] as const) {
+  test(`of ${what}, the health is ${expected?.message ?? 'unknown'}`, async () => {
+    const exec = new SystemExec();
+    exec.run = async () => ({ stdout, stderr: '', exitCode: 8 });
+    assert.deepEqual(await new SystemDisks(exec, new Files(), '/nowhere').health('/dev/sda'), expected);
+  });
+}
+
+test('on a machine without smartctl no health is known', async () => {
+  const exec = new SystemExec();
+  const absent = {
+    file: 'smartctl',
+    args: [],
+    reason: 'start',
+    exitCode: null,
+    stdout: '',
+    stderr: '',
+  } as const;
+  exec.run = () => Promise.reject(new ExecError(absent));
+  assert.equal(await new SystemDisks(exec, new Files(), '/nowhere').health('/dev/sda'), undefined);
+});

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { type MountEntry, parseMountInfo } from '#host/mounts.ts';
 import type { BlockDevice } from '#host/udev.ts';
 import { plan, type Seen } from '#storage/automount.ts';
-import { builtVolumes, localDisks } from '#storage/devices.ts';
+import { builtVolumes, localDisks, transportOf } from '#storage/devices.ts';
 import type { MountRow } from '#storage/registry.ts';
 
 const paths = ['/', '/boot', '/olares/share'];
@@ -193,3 +193,64 @@ test('a label or model that would steer the terminal of who reads it is shown wi
   const [step] = plan(seen);
   assert.equal(step?.do === 'mount' && step.row.name, '2J.._ai');
 });
+
+const esp = 'C12A7328-F81F-11D2-BA4B-00A0C93EC93B';
+
+/** What udev says of a partition of a stick, the role that it has, and whether it is mounted. */
+const roles: readonly [string, Record<string, string>, string, boolean][] = [
+  ['a file system', { ID_FS_USAGE: 'filesystem', ID_FS_TYPE: 'ext4' }, 'data', true],
+  ['LUKS', { ID_FS_USAGE: 'crypto', ID_FS_TYPE: 'crypto_LUKS' }, 'encrypted', false],
+  ['BitLocker', { ID_FS_USAGE: 'crypto', ID_FS_TYPE: 'BitLocker' }, 'encrypted', false],
+  ['swap', { ID_FS_USAGE: 'other', ID_FS_TYPE: 'swap' }, 'swap', false],
+  ['a member of LVM', { ID_FS_USAGE: 'raid', ID_FS_TYPE: 'LVM2_member' }, 'member', false],
+  ['a member of md', { ID_FS_USAGE: 'raid', ID_FS_TYPE: 'linux_raid_member' }, 'member', false],
+  ['nothing', {}, 'empty', false],
+  ...[esp, esp.toLowerCase(), '0xef', '21686148-6449-6e6f-744e-656564454649', '0x41'].map(
+    (type): [string, Record<string, string>, string, boolean] => [
+      `a file system in a partition of type ${type}`,
+      { ID_FS_USAGE: 'filesystem', ID_FS_TYPE: 'vfat', ID_PART_ENTRY_TYPE: type },
+      'boot',
+      false,
+    ],
+  ),
+];
+
+for (const [what, properties, role, isMounted] of roles) {
+  test(`a partition of a stick with ${what} is ${role}, and ${isMounted ? '' : 'not '}mounted`, () => {
+    const uuid = { ID_FS_UUID: 'u' };
+    const seen = seenWith([
+      device('sda', usb),
+      device('sda1', usb, { properties: { ...uuid, ...properties } }),
+    ]);
+    assert.equal(seen.disks[0]?.volumes[0]?.role, role);
+    assert.deepEqual(mountsIn(seen), isMounted ? [{ source: '/dev/sda1', readOnly: false }] : []);
+  });
+}
+
+test('a file system beside the system is one of the system, and not mounted', () => {
+  const properties = { ID_FS_USAGE: 'filesystem', ID_FS_TYPE: 'ext4', ID_FS_UUID: 'u' };
+  const root = device('sda1', usb, { dev: '8:131' });
+  const devices = [device('sda', usb), root, device('sda2', usb, { properties })];
+  const seen = seenWith(devices, { entries: [entry('/dev/sda1', '/', 'ext4', '8:131')] });
+  assert.equal(seen.disks[0]?.volumes[1]?.role, 'system');
+  assert.deepEqual(mountsIn(seen), []);
+});
+
+for (const [transport, place] of [
+  ['nvme', 'pci0000:00/0000:00:1d.0/0000:3d:00.0/nvme/nvme0/nvme0n1'],
+  ['nvme', 'virtual/nvme-subsystem/nvme-subsys0/nvme0n1'],
+  ['usb', 'pci0000:00/0000:00:14.0/usb2/2-1/2-1:1.0/host4/target4:0:0/4:0:0:0/block/sda'],
+  ['usb', 'pci0000:00/0000:00:14.0/usb2/2-1/2-1:1.0/ata7/host4/target4:0:0/4:0:0:0/block/sda'],
+  [
+    'usb',
+    'pci0000:00/0000:00:14.0/usb1/1-3/1-3:1.0/rtsx_usb_sdmmc.1.auto/mmc_host/mmc0/mmc0:0001/block/mmcblk0',
+  ],
+  ['sata', 'pci0000:00/0000:00:17.0/ata1/host0/target0:0:0/0:0:0:0/block/sda'],
+  ['mmc', 'platform/soc/fe340000.mmc/mmc_host/mmc0/mmc0:0001/block/mmcblk0'],
+  ['virtio', 'pci0000:00/0000:00:04.0/virtio1/block/vda'],
+  ['other', 'pci0000:00/0000:00:10.0/host2/target2:0:0/2:0:0:0/block/sda'],
+] as const) {
+  test(`a disk at ${place} hangs on ${transport}`, () => {
+    assert.equal(transportOf(`/sys/devices/${place}`), transport);
+  });
+}

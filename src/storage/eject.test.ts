@@ -136,3 +136,61 @@ test('no disk of a dock is provisioned while the dock is being stopped', async (
   await check();
   await storage.close();
 });
+
+test('a stick that is detached although it is in use is written out before that, and never called safe', async () => {
+  const calls: string[] = [];
+  const { storage, events, stopped } = await world(stick('S1', 'STICK'), (mounts) => ({
+    real: {
+      mounts: {
+        ...mounts,
+        flush: async (path) => void calls.push(`flush ${path}`),
+        umount: (path, how) => {
+          calls.push(`umount ${path} ${how.lazy ? 'lazily' : 'gently'}`);
+          return mounts.umount(path, how);
+        },
+      },
+    },
+  }));
+  const row = storage.registry.byName('STICK');
+  assert.ok(row);
+  const path = `${shareRoot}/STICK`;
+  const ejected = await storage.ejector.eject(row, true);
+  assert.deepEqual(calls, [`flush ${path}`, `umount ${path} lazily`]);
+  assert.deepEqual([ejected.safe, ejected.poweredDown, stopped()], [false, false, 0]);
+  const last = { action: 'ejected', kind: 'usb', path, safe: false };
+  assert.deepEqual(
+    events.filter(({ action }) => action === 'ejected'),
+    [last],
+  );
+  await storage.close();
+});
+
+test('a stick that does not answer is detached by force all the same', async () => {
+  const flush = () => Promise.reject(new Error('EIO'));
+  const { storage, machine } = await world(stick('S1', 'STICK'), (mounts) => ({
+    real: { mounts: { ...mounts, flush } },
+  }));
+  const row = storage.registry.byName('STICK');
+  assert.ok(row);
+  await storage.ejector.eject(row, true);
+  assert.deepEqual(
+    machine.entries().map(({ target }) => target),
+    ['/'],
+  );
+  await storage.close();
+});
+
+test('who listens hears that a stick was ejected, and whether it may be pulled', async () => {
+  const { storage, events } = await world(stick('S1', 'ONE', 'TWO'));
+  await eject(storage, 'ONE');
+  await eject(storage, 'TWO');
+  const ejected = { action: 'ejected', kind: 'usb' };
+  assert.deepEqual(
+    events.filter(({ action }) => action === 'ejected'),
+    [
+      { ...ejected, path: `${shareRoot}/ONE`, safe: false },
+      { ...ejected, path: `${shareRoot}/TWO`, safe: true },
+    ],
+  );
+  await storage.close();
+});

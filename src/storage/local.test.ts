@@ -309,3 +309,26 @@ test('a disk that the kernel stops writing to, for it had an error, is told as o
   ]);
   await storage.close();
 });
+
+test('who listens hears that a stick was pulled, and only that: not that it was ejected, nor what a reboot took', async () => {
+  const disk = stick('1', volume('a', 'STICK'));
+  const { machine, store, storage, events } = world(disk);
+  await storage.start();
+  machine.unplug(disk);
+  await storage.local.settled();
+  const path = `${shareRoot}/STICK`;
+  assert.deepEqual(events, [
+    { action: 'mounted', kind: 'usb', path, readOnly: false },
+    { action: 'unplugged', kind: 'usb', path },
+  ]);
+  machine.plug(disk);
+  await storage.local.settled();
+  await storage.close();
+  machine.forgetWatchers();
+  machine.unplug(disk);
+  machine.reboot();
+  const again = rig({ machine, store, bootId: 'boot-2' });
+  await again.storage.start();
+  assert.deepEqual(again.events, []);
+  await again.storage.close();
+});

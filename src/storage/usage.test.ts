@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { ExecError } from '#host/exec.ts';
 import { FakeClock } from '#host/fake/clock.ts';
 import { FakeMachine } from '#host/fake/machine.ts';
-import { UsageProbe } from '#storage/usage.ts';
+import { UsageProbe, usageStat } from '#storage/usage.ts';
 
 const failed = (reason: ExecError['reason'], stderr = '') =>
   new ExecError({
@@ -80,4 +80,18 @@ test('what a mount did not say before it was checked is not taken for an answer'
   first.reject(new ExecError(late));
   assert.equal(await after, 'answers');
   await before;
+});
+
+test('bytes and inodes are counted as df counts them, and a file system without inodes has none used', () => {
+  const fs = { blockSize: 4096, blocks: 1000, free: 400, available: 350, inodes: 80, inodesFree: 60 };
+  assert.deepEqual(usageStat('/srv', 'ext4', fs), {
+    ...{ path: '/srv', fstype: 'ext4', total: 4_096_000, free: 1_433_600, used: 2_457_600 },
+    usedPercent: (600 / 950) * 100,
+    ...{ inodesTotal: 80, inodesUsed: 20, inodesFree: 60, inodesUsedPercent: 25 },
+  });
+  const vfat = usageStat('/srv', 'vfat', { ...fs, inodes: 0, inodesFree: 0 });
+  assert.deepEqual(
+    [vfat.inodesTotal, vfat.inodesUsed, vfat.inodesFree, vfat.inodesUsedPercent],
+    [0, 0, 0, 0],
+  );
 });
