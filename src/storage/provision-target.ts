@@ -80,7 +80,7 @@ export function findChecked(
   if (how.strict && isThisBoot) return { why: exchanged, final: true };
   const [marked, ...copies] = alike.filter((disk) => sameUuid(tableOf(disk), how.tableUuid));
   if (marked !== undefined) return copies.length === 0 ? { disk: marked } : several(id, [marked, ...copies]);
-  return how.strict ? { why: startedAnew, final: true } : onlyOne(id, alike, known.port);
+  return how.strict && alike.length > 0 ? { why: startedAnew, final: true } : onlyOne(id, alike, known.port);
 }
 
 function onlyOne(id: string, alike: readonly LocalDisk[], port: string | undefined): Found {

@@ -151,6 +151,7 @@ const cases: readonly [string, readonly Like[], string, boolean, string][] = [
   ['two with its table', [{ table: 'T' }, { ...twin, table: 'T' }], 'c', false, 'Several disks'],
   ['two blank ones', [{}, twin], 'c', false, 'Several disks'],
   ['the same number by chance', [{}], 'c', true, 'started anew'],
+  ['none', [], 'c', true, 'not there any more'],
   ['its table, at another boot', [{ table: 'T' }, twin], 'c', true, '/dev/sda'],
 ];
 
