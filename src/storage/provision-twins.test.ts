@@ -120,7 +120,7 @@ function device({ port = 'usb-1', name = 'sda', sequence = '1', table, serial = 
   return {
     ...{ name, node: `/dev/${name}`, dev: `8:${name}`, kind: 'disk', parent: undefined, size: 1 << 30 },
     ...{ sysPath: `/sys/devices/usb1/${port}/block/${name}`, readOnly: false, removable: true },
-    ...{ holders: [], slaves: [], sequence },
+    ...{ holders: [], slaves: [], links: [], sequence },
     properties: { ...properties, ...(table === undefined ? {} : { ID_PART_TABLE_UUID: table }) },
   };
 }
