@@ -1,5 +1,5 @@
 import type { Guest } from './guest.ts';
-import { daemonUnit } from './node.ts';
+import { shippedUnit } from './storage-node.ts';
 
 /** A password with all that an option list, a shell or a file of lines could stumble over, but for what is refused. */
 export const canary = ' c4nary, "q" \'s\' #;=%\\$x';
@@ -92,9 +92,9 @@ esac
 
 /** A machine that is its own file server, and has an interface so that it counts as connected. */
 export const fileServers = {
-  recipe: { daemon: daemonUnit.recipe, smbConf, exports, lanUnit, script, version: 2 },
+  recipe: { daemon: shippedUnit.recipe, smbConf, exports, lanUnit, script, version: 2 },
   async setUp(vm: Guest): Promise<void> {
-    await daemonUnit.setUp(vm);
+    await shippedUnit.setUp(vm);
     await vm.put('/etc/samba/smb.conf', smbConf);
     await vm.put('/etc/exports', exports);
     await vm.put('/etc/systemd/system/lan.service', lanUnit);

@@ -7,16 +7,6 @@ import { httpOver } from './http.ts';
 const socket = '/run/beosd/beosd.sock';
 export const shareRoot = '/beos/share';
 
-const unit = `[Unit]
-Description=beosd
-[Service]
-ExecStart=/usr/bin/env node /opt/beosd/beosd.cjs --system
-KillMode=process
-Restart=on-failure
-[Install]
-WantedBy=multi-user.target
-`;
-
 /** The daemon in the guest, driven by its API alone. */
 export class BeosNode {
   readonly vm: Guest;
@@ -93,13 +83,3 @@ export async function startNode(vm: Guest): Promise<BeosNode> {
     }
   }
 }
-
-/** A guest that starts the daemon at boot. */
-export const daemonUnit = {
-  recipe: 'beosd unit 1',
-  async setUp(vm: Guest) {
-    await vm.put('/etc/systemd/system/beosd.service', unit);
-    await vm.run(['systemctl', 'daemon-reload']);
-    await vm.run(['systemctl', 'enable', 'beosd']);
-  },
-};

@@ -32,15 +32,23 @@ ExecStart=ip -netns phone link set lan0 up
 WantedBy=multi-user.target
 `;
 
-const prepare = {
-  recipe: { unit, ownProgram, phone },
+/** A guest that starts the daemon at boot, in the surroundings that it is shipped for. */
+export const shippedUnit = {
+  recipe: { unit, ownProgram },
   async setUp(vm: Guest) {
     await vm.put(`${units}/beosd.service`, unit);
     await vm.put(`${units}/beosd.service.d/lab.conf`, ownProgram);
-    await vm.put(`${units}/phone.service`, phone);
     await vm.run(['systemctl', 'daemon-reload']);
-    await vm.run(['systemctl', 'enable', 'beosd', 'phone']);
-    await vm.run(['systemctl', 'start', 'phone']);
+    await vm.run(['systemctl', 'enable', 'beosd']);
+  },
+};
+
+const prepare = {
+  recipe: { unit, ownProgram, phone },
+  async setUp(vm: Guest) {
+    await vm.put(`${units}/phone.service`, phone);
+    await shippedUnit.setUp(vm);
+    await vm.run(['systemctl', 'enable', '--now', 'phone']);
   },
 };
 
@@ -50,12 +58,17 @@ export async function bootStorageGuest(sata: readonly SataDisk[] = []): Promise<
   const vm = await bootGuest(cold ? { sata } : { prepare });
   try {
     if (cold) await prepare.setUp(vm);
-    await vm.copyIn(await realpath(`${root}dist/beosd.cjs`), '/opt/beosd/beosd.cjs');
+    await bringDaemon(vm);
     return vm;
   } catch (error) {
     await vm[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Copies the bundle to where the unit of the lab expects it. */
+export async function bringDaemon(vm: Guest): Promise<void> {
+  await vm.copyIn(await realpath(`${root}dist/beosd.cjs`), '/opt/beosd/beosd.cjs');
 }
 
 /** Such a guest with the daemon serving. */

@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
-import { realpath } from 'node:fs/promises';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { labAvailable } from './available.ts';
 import { deferred, within } from './deadline.ts';
 import {
@@ -20,9 +18,9 @@ import {
 import { bootGuest } from './guest.ts';
 import { type BeosNode, shareRoot, startNode, untilRemoved } from './node.ts';
 import { hangs, SharesWatch } from './shares-watch.ts';
+import { bringDaemon } from './storage-node.ts';
 
 const reason = await labAvailable('guest');
-const bundle = fileURLToPath(new URL('../../dist/beosd.cjs', import.meta.url));
 const long = process.env['BEOSD_SOAK'] === '1';
 /** How often the API is asked in each phase. */
 const count = long ? 2000 : 500;
@@ -43,7 +41,7 @@ describe('shares of real servers, through the API', { skip: reason ?? false, tim
   const said: string[] = [];
   before(async () => {
     const vm = await bootGuest({ prepare: fileServers });
-    await vm.copyIn(await realpath(bundle), '/opt/beosd/beosd.cjs');
+    await bringDaemon(vm);
     await startServers(vm);
     node = await startNode(vm);
   });

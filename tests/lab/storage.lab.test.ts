@@ -1,20 +1,17 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, realpath, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import type { MountedPath, UsageStat } from '#api/storage.ts';
 import type { SseReader } from '../support/sse.ts';
 import { labAvailable } from './available.ts';
 import { deferred, within } from './deadline.ts';
-import { bootGuest } from './guest.ts';
-import { type BeosNode, daemonUnit, shareRoot, startNode, untilRemoved } from './node.ts';
+import { type BeosNode, shareRoot, untilRemoved } from './node.ts';
 import { makeStick, type StickFilesystem } from './sticks.ts';
-import { eventually } from './storage-node.ts';
+import { bootStorageNode, eventually } from './storage-node.ts';
 
 const reason = await labAvailable('guest');
-const bundle = fileURLToPath(new URL('../../dist/beosd.cjs', import.meta.url));
 
 const median = (times: readonly number[]) =>
   times.toSorted((a, b) => a - b)[Math.floor(times.length / 2)] ?? 0;
@@ -25,12 +22,10 @@ describe('disks on a real kernel, through the API', { skip: reason ?? false, tim
   let events: SseReader;
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), 'lab-storage-'));
-    const vm = await bootGuest({ prepare: daemonUnit });
-    await vm.copyIn(await realpath(bundle), '/opt/beosd/beosd.cjs');
-    node = await startNode(vm);
+    node = await bootStorageNode();
     events = node.events();
     const listens = deferred<void>();
-    vm.follow(['udevadm', 'monitor', '--udev', '--subsystem-match=block'], (line) => {
+    node.vm.follow(['udevadm', 'monitor', '--udev', '--subsystem-match=block'], (line) => {
       if (/^UDEV - /.test(line)) listens.resolve();
       if (/^UDEV .* add /.test(line)) lastAdded = performance.now();
     });
