@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { MountedPath, UsageStat } from '#api/storage.ts';
-import type { SseReader } from '../support/sse.ts';
+import type { SseEvent, SseReader } from '../support/sse.ts';
 import { labAvailable } from './available.ts';
 import { deferred, within } from './deadline.ts';
 import { type BeosNode, shareRoot, untilRemoved } from './node.ts';
@@ -92,28 +92,52 @@ describe('disks on a real kernel, through the API', { skip: reason ?? false, tim
     assert.ok(Math.max(...taken) <= 5000);
   });
 
-  it('a stick pulled while it is written: its mount is gone, the other one goes on', async () => {
-    const images = ['ONE', 'TWO'].map((label) => ({ image: join(folder, label), label }));
+  /** Files that were there before, as they are on the stick and not in the guest's memory: name and hash of each. */
+  const hashes = async (path: string) => {
+    const script = 'sync; echo 3 > /proc/sys/vm/drop_caches; cd "$1" && sha256sum -- *';
+    return (await node.vm.run(['sh', '-c', script, 'sh', path])).stdout;
+  };
+  /** Writes to a file without an end, each block to the stick itself; its words when it ended with an error. */
+  const writeForEver = (file: string) =>
+    node.vm.run(['env', 'LC_ALL=C', 'dd', 'if=/dev/zero', `of=${file}`, 'bs=64k', 'oflag=dsync'], {
+      timeoutMs: 120_000,
+      okCodes: [1],
+    });
+
+  it('a stick pulled while it is written: the writer is told, its mount is gone, the other one goes on', async (t) => {
+    const [one, two] = [`${shareRoot}/ONE`, `${shareRoot}/TWO`];
     const ids: string[] = [];
-    for (const { image, label } of images) {
-      await makeStick({ image, filesystem: 'vfat', label });
+    for (const label of ['ONE', 'TWO']) {
+      const image = join(folder, label);
+      await makeStick({ image, filesystem: 'vfat', label, sizeMiB: label === 'ONE' ? 512 : 64 });
       ids.push(await node.vm.plugUsb({ image, serial: `P-${label}` }));
     }
     await node.until('both are mounted', 60_000, (paths) => paths.length === 2);
-    const writer = node.vm.follow(
-      ['dd', 'if=/dev/zero', `of=${shareRoot}/ONE/big`, 'bs=64k', 'count=800'],
-      () => undefined,
-    );
+    const fill = 'cd "$1" && for n in 1 2 3; do head -c 1000000 /dev/urandom > "file$n"; done';
+    await node.vm.run(['sh', '-c', fill, 'sh', two]);
+    const before = await hashes(two);
+    assert.equal(before.trim().split('\n').length, 3);
+    const writing = writeForEver(`${one}/big`);
+    writing.catch(() => undefined); // awaited below
+    const size = 'until [ -s "$1" ]; do sleep 0.1; done; stat --format=%s "$1"';
+    const { stdout: written } = await node.vm.run(['sh', '-c', size, 'sh', `${one}/big`]);
     await node.vm.unplugUsb(ids[0] ?? '');
-    await node.until(
-      'the first is gone',
-      30_000,
-      (paths) => paths.length === 1 && paths[0]?.path === `${shareRoot}/TWO`,
+    const { stderr } = await writing;
+    // Not that it was full: what it wrote next found no stick.
+    assert.match(stderr, /^dd: .*(Input\/output error|No such device|Read-only file system)$/m);
+    t.diagnostic(`pulled when ${written.trim()} bytes were written: ${stderr.split('\n')[0]}`);
+    const unplugged = ({ event, data }: SseEvent) => event === 'mount' && data['action'] === 'unplugged';
+    await events.until((each) => unplugged(each) && each.data['path'] === one, 30_000);
+    await node.until('the first is gone', 30_000, (paths) => paths.length === 1 && paths[0]?.path === two);
+    const told = events.events.filter(unplugged).map(({ data }) => data['path']);
+    assert.deepEqual(
+      told.filter((path) => path === one || path === two),
+      [one],
     );
-    await node.vm.run(['sh', '-c', 'echo fine > "$1/file"', 'sh', `${shareRoot}/TWO`]);
-    assert.equal((await node.vm.run(['cat', `${shareRoot}/TWO/file`])).stdout, 'fine\n');
-    writer.stop();
-    await untilRemoved(node.vm, `${shareRoot}/ONE`);
+    assert.equal(await hashes(two), before, 'what was on the other one is as it was');
+    await node.vm.run(['sh', '-c', 'echo fine > "$1/late"', 'sh', two]);
+    assert.equal((await node.vm.run(['cat', `${two}/late`])).stdout, 'fine\n');
+    await untilRemoved(node.vm, one);
     await node.vm.unplugUsb(ids[1] ?? '');
     await node.until('both are gone', 60_000, (paths) => paths.length === 0);
   });
