@@ -52,15 +52,54 @@ export async function inTree(folder: string, argv: readonly string[], stdin = ''
 
 /** One partition from 1 MiB on, and another MiB behind it for the second table of GPT. */
 async function partition(stick: Stick, kind: StickFilesystem, folder: string, size: number): Promise<void> {
-  await writeFile(join(folder, 'disk'), '');
-  await truncate(join(folder, 'disk'), size + 2 * mebibyte);
   const dos = stick.table !== 'gpt';
   const type = dos ? `, type=${dosType[kind]}` : '';
   const layout = `label: ${dos ? 'dos' : 'gpt'}\nstart=2048, size=${size / 512}${type}\n`;
-  await inTree(folder, ['sfdisk', '--quiet', '--no-reread', '--no-tell-kernel', '/mnt/disk'], layout);
-  const copy = ['if=/mnt/volume', 'of=/mnt/disk', 'bs=1M', 'seek=1', 'conv=notrunc,sparse', 'status=none'];
-  await inTree(folder, ['dd', ...copy]);
+  await writeTable(folder, size, layout);
+  await inTree(folder, ['dd', ...copyTo(1)]);
   await rename(join(folder, 'disk'), stick.image);
+}
+
+/** A disk of this content, with a table and a MiB at each end for it. */
+async function writeTable(folder: string, size: number, layout: string): Promise<void> {
+  await writeFile(join(folder, 'disk'), '');
+  await truncate(join(folder, 'disk'), size + 2 * mebibyte);
+  await inTree(folder, ['sfdisk', '--quiet', '--no-reread', '--no-tell-kernel', '/mnt/disk'], layout);
+}
+
+function copyTo(atMiB: number): readonly string[] {
+  return [
+    ...['if=/mnt/volume', 'of=/mnt/disk', 'bs=1M', `seek=${atMiB}`, 'conv=notrunc,sparse', 'status=none'],
+  ];
+}
+
+/** A partition of a disk of several. */
+export interface Part {
+  readonly filesystem: StickFilesystem;
+  readonly label?: string;
+  /** A name or number that sfdisk knows. Default: Linux data. */
+  readonly type?: string;
+}
+
+/** Makes a disk of several partitions, of 32 MiB each, in a GPT. */
+export async function makeParts(image: string, parts: readonly Part[]): Promise<void> {
+  const [folder, each] = [await mkdtemp(join(dirname(image), 'stick-')), 32];
+  try {
+    const line = ({ type = 'L' }: Part, at: number) =>
+      `start=${(1 + at * each) * 2048}, size=${each * 2048}, type=${type}`;
+    const layout = ['label: gpt', ...parts.map(line), ''].join('\n');
+    await writeTable(folder, parts.length * each * mebibyte, layout);
+    for (const [at, { filesystem, label }] of parts.entries()) {
+      await rm(join(folder, 'volume'), { force: true });
+      await writeFile(join(folder, 'volume'), '');
+      await truncate(join(folder, 'volume'), each * mebibyte);
+      await inTree(folder, formatting({ image, ...(label === undefined ? {} : { label }) }, filesystem));
+      await inTree(folder, ['dd', ...copyTo(1 + at * each)]);
+    }
+    await rename(join(folder, 'disk'), image);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 }
 
 /** The command that formats /mnt/volume. */
