@@ -3,6 +3,7 @@ import { after, before, describe, it, type TestContext } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { labAvailable } from './available.ts';
 import { deferred, within } from './deadline.ts';
+import { saysWhatDfSays } from './df.ts';
 import {
   canary,
   fileServers,
@@ -206,6 +207,10 @@ describe('shares of real servers, through the API', { skip: reason ?? false, tim
       allPaths.map((path) => [path, pathsOf('smb').includes(path) ? 'smb' : 'nfs', false]),
     );
     await readable();
+    for (const path of allPaths) {
+      const { used, inodesUsed } = await saysWhatDfSays(node, path);
+      t.diagnostic(`${path}: ${used} bytes, ${inodesUsed} inodes used, as df says`);
+    }
   });
 
   for (const loss of losses) {

@@ -7,6 +7,7 @@ import type { MountedPath, UsageStat } from '#api/storage.ts';
 import type { SseEvent, SseReader } from '../support/sse.ts';
 import { labAvailable } from './available.ts';
 import { deferred, within } from './deadline.ts';
+import { saysWhatDfSays } from './df.ts';
 import { type BeosNode, shareRoot, untilRemoved } from './node.ts';
 import { makeStick, type StickFilesystem } from './sticks.ts';
 import { bootStorageNode, eventually } from './storage-node.ts';
@@ -73,6 +74,8 @@ describe('disks on a real kernel, through the API', { skip: reason ?? false, tim
       const { data } = await node.call('GET', '/system/mounted-usb');
       assert.ok((data as readonly UsageStat[]).some((each) => each.path === path));
       await node.vm.run(['sh', '-c', 'echo kept > "$1/file"', 'sh', path]);
+      const { used, inodesTotal } = await saysWhatDfSays(node, path);
+      t.diagnostic(`the numbers are those of df: ${used} bytes used, ${inodesTotal} inodes`);
       const ejected = await node.call('POST', '/command/umount-usb', { path });
       assert.equal(ejected.status, 200, ejected.message);
       assert.deepEqual(await node.paths(), []);
