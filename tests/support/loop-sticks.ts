@@ -12,6 +12,7 @@ export interface Stick {
   /** Its file systems; the node is that of the whole disk, or of its partitions. */
   readonly files: readonly Map<string, string>[];
   readonly writeProtected: boolean;
+  readonly fstype: string;
   /** Nobody can mount it, or nobody may write to it: its image never changes. */
   readonly imageHash: string | undefined;
 }
@@ -59,6 +60,13 @@ export function attach(disk: LoopDisk, partitions: number, readOnly = false): st
   return nodesOf(disk, partitions);
 }
 
+/** The kernel mounts this type, or would, given a device; NTFS is mounted by a program. */
+export function isKnown(fstype: string): boolean {
+  const type = fstype === 'ntfs' && hasProgram('ntfs-3g') ? 'fuse' : fstype;
+  spawnSync('modprobe', ['--quiet', type], { stdio: 'ignore' });
+  return new RegExp(`\\b${type}$`, 'm').test(readFileSync('/proc/filesystems', 'utf8'));
+}
+
 /** Makes the file system and puts files on it; a file system that this kernel does not mount stays empty. */
 export function makeStick(kind: Kind, serial: string, at: string): Stick | undefined {
   const [program = '', ...args] = kind.make;
@@ -87,7 +95,7 @@ export function makeStick(kind: Kind, serial: string, at: string): Stick | undef
   disk.detach();
   const writeProtected = kind.writeProtected === true;
   const imageHash = writeProtected || !mounted.includes(true) ? disk.hash() : undefined;
-  return { serial, disk, files, writeProtected, imageHash };
+  return { serial, disk, files, writeProtected, fstype: kind.fstype, imageHash };
 }
 
 /** Nothing of the kernel holds it. */

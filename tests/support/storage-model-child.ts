@@ -6,7 +6,7 @@ import { after, test } from 'node:test';
 import fc from 'fast-check';
 import { topmostAt } from '#host/mounts.ts';
 import { isFault } from '#lib/fault.ts';
-import type { Stick } from './loop-sticks.ts';
+import { isKnown, kinds, type Stick } from './loop-sticks.ts';
 import { LoopWorld } from './loop-world.ts';
 import { Dead } from './mortal.ts';
 
@@ -282,8 +282,17 @@ test(`on the real kernel nothing of a user or of anybody else is lost in ${runs 
   });
   await fc.assert(property, { seed, numRuns: runs, endOnFailure: true });
   t.diagnostic(`${JSON.stringify(Object.fromEntries(happened))}`);
-  const kinds = new Set([...world.seenAt.keys()].map((key) => key.split(' ')[0]));
-  t.diagnostic(`sticks that were mounted: ${[...kinds].sort().join(', ')} of ${world.sticks.length}`);
+  const mounted = new Set([...world.seenAt.keys()].map((key) => key.split(' ')[0]));
+  const mountable = world.sticks.filter(({ fstype }) => isKnown(fstype));
+  t.diagnostic(`sticks that were mounted: ${[...mounted].sort().join(', ')} of ${world.sticks.length}`);
+  for (const { serial, fstype } of world.sticks.filter((each) => !mountable.includes(each)))
+    t.diagnostic(`${serial} is never mounted: this kernel has no ${fstype}, nor a module for it`);
+  assert.equal(world.sticks.length, kinds.length, 'every kind of stick could be made');
+  assert.deepEqual(
+    mountable.filter(({ serial }) => !mounted.has(serial)).map(({ serial, fstype }) => `${serial} ${fstype}`),
+    [],
+    'every stick whose file system this kernel has was mounted',
+  );
   // A model that never gets anywhere would prove nothing.
   for (const what of ['died', 'eject', 'foreignMount', 'mounts looked into'])
     assert.ok((happened.get(what) ?? 0) >= runs, `${what} happened often enough`);
