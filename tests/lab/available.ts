@@ -21,13 +21,24 @@ const needed: Readonly<Record<LabTier, Readonly<Record<string, string>>>> = {
 
 /**
  * Undefined when the lab can run here, else the reason for which its tests skip aloud. What is missing is installed
- * from the machine's own apt sources, once.
+ * from the machine's own apt sources, once. With `CI=true` everything is to be tested: then only a kind of machine for
+ * which there is no lab is a reason to skip, and any other is an error.
  */
 export async function labAvailable(tier: LabTier): Promise<string | undefined> {
   if (process.platform !== 'linux') return 'the lab needs Linux';
+  if (tier === 'guest' && process.arch !== 'x64') return 'the guest of the lab is made for x86-64 only';
+  return skipOrFail(await whyNotHere(tier), process.env['CI']);
+}
+
+/** @throws Error when there is a reason and this is an integration, whose result would say nothing about the lab */
+export function skipOrFail(reason: string | undefined, ci: string | undefined): string | undefined {
+  if (reason !== undefined && ci === 'true') throw new Error(`with CI=true the lab has to run: ${reason}`);
+  return reason;
+}
+
+async function whyNotHere(tier: LabTier): Promise<string | undefined> {
   if (process.getuid?.() !== 0)
     return 'the lab needs root: it boots machines with mounts and namespaces of their own';
-  if (tier === 'guest' && process.arch !== 'x64') return 'the guest of the lab is made for x86-64 only';
   if ((await debianSources()) === '') return 'the lab needs apt sources for Debian bookworm on this machine';
   const missing = await missingPackages(tier);
   if (missing.length === 0) return undefined;
