@@ -109,6 +109,45 @@ describe('disks on a SATA controller', { skip: reason ?? false, timeout: 30 * 60
     await vm.run(['sh', '-c', 'echo kept > "$1/file"; sync', 'sh', old]);
   });
 
+  it('the disks say how they are: SMART of those that have it, null of the one that has none', async (t) => {
+    const disks = await disksOf(node);
+    const health = (transport: string) =>
+      disks.filter((disk) => disk.transport === transport).map((disk) => disk.health);
+    assert.ok(health('sata').length >= 2);
+    for (const each of health('sata')) assert.deepEqual(each, { passed: true, message: 'SMART: passed' });
+    assert.deepEqual(health('virtio'), [null]);
+    const { stdout } = await vm.run(['smartctl', '--health', (await diskOf(node, 'NEW')).device]);
+    assert.match(stdout, /test result: PASSED/);
+    t.diagnostic(`SMART of ${health('sata').length} SATA disks: passed`);
+  });
+
+  it('the one that carries the system is refused, with wipe too, and nothing is written to it', async () => {
+    const system = (await disksOf(node)).filter((disk) => disk.system);
+    assert.deepEqual(
+      system.map(({ device, transport }) => [device, transport]),
+      [['/dev/vda', 'virtio']],
+    );
+    const [disk] = system;
+    assert.ok(disk);
+    // What every tool that makes a table or a file system writes first; nothing else ever writes there.
+    const look = ['sh', '-c', 'blkid -p -o export /dev/vda; head -c 1024 /dev/vda | sha256sum'];
+    const before = (await vm.run(look)).stdout;
+    assert.match(before, /^TYPE=ext4$/m);
+    const jobs = async () => (await node.call('GET', '/jobs')).data as readonly unknown[];
+    const known = (await jobs()).length;
+    const confirm = disk.serial === '' ? disk.id : disk.serial;
+    for (const wipe of [false, true]) {
+      const body = { filesystem: 'ext4', label: 'SYSTEM', confirm, wipe };
+      const answer = await askProvision(node, disk, body);
+      assert.equal(answer.status, 422, answer.message);
+      assert.match(answer.message, /it carries the system/);
+      const plan = await askProvision(node, disk, body, '?dryRun=true');
+      assert.equal((plan.data as DryRun).allowed, false, JSON.stringify(plan.data));
+    }
+    assert.equal((await jobs()).length, known, 'no job was begun');
+    assert.equal((await vm.run(look)).stdout, before);
+  });
+
   it('a blank one is provisioned: what is said before, what is refused, and what is there after a reboot', async (t) => {
     const wanted = { serial: 'NEW', filesystem: 'ext4', label: 'ARCHIVE' } as const;
     const disk = await diskOf(node, 'NEW');

@@ -13,7 +13,7 @@ const packages = [
   ...['wpasupplicant', 'hostapd', 'iw', 'rfkill', 'wireless-regdb', 'bluez', 'bluez-test-tools'],
   ...['samba', 'smbclient', 'cifs-utils', 'nfs-kernel-server', 'nfs-common'],
   ...['e2fsprogs', 'xfsprogs', 'btrfs-progs', 'dosfstools', 'exfatprogs', 'ntfs-3g', 'fuse3'],
-  ...['fdisk', 'gdisk', 'parted', 'cryptsetup-bin', 'lvm2', 'mdadm'],
+  ...['fdisk', 'gdisk', 'parted', 'cryptsetup-bin', 'lvm2', 'mdadm', 'smartmontools'],
   'linux-image-amd64',
 ];
 
@@ -35,7 +35,7 @@ const pathRules = [
 const notAtBoot = [
   ...['smbd', 'nmbd', 'samba-ad-dc', 'winbind', 'nfs-server', 'nfs-blkmap', 'hostapd', 'wpa_supplicant'],
   ...['rpcbind', 'ssh', 'NetworkManager-wait-online', 'e2scrub_reap', 'mdmonitor', 'lvm2-monitor'],
-  ...['NetworkManager', 'avahi-daemon', 'bluetooth', 'ModemManager', 'blk-availability'],
+  ...['NetworkManager', 'avahi-daemon', 'bluetooth', 'ModemManager', 'blk-availability', 'smartmontools'],
 ].map((name) => `${name}.service`);
 const timersAndSockets = [
   ...[
