@@ -18,7 +18,14 @@ import type { MountRow } from '#storage/registry.ts';
 
 /** What is to be done so that the mounts fit the disks. Each step stands alone: one that fails stops no other. */
 export type Step =
-  | { readonly do: 'mount'; readonly row: MountRow; readonly fstype: string; readonly readOnly: boolean }
+  | {
+      readonly do: 'mount';
+      readonly row: MountRow;
+      readonly fstype: string;
+      readonly readOnly: boolean;
+      /** Why it is to be read-only although nobody asked for that. */
+      readonly because: string | undefined;
+    }
   /** The device is gone: its mount is dead and is detached. */
   | { readonly do: 'detach'; readonly row: MountRow }
   /** Bring the record and the kernel together (a crash, a reboot, somebody else's umount). */
@@ -181,10 +188,16 @@ function stepForVolume(disk: LocalDisk, volume: Volume, seen: Seen, names: Set<s
   if (mounted || whyNot(disk, volume, seen) !== undefined) return undefined;
   const row = seen.rows.find((each) => each.identity === volume.identity);
   if (row !== undefined && row.phase !== 'none') return undefined;
-  const readOnly = [{ disk, volume }, ...otherMembers(volume, seen)].some(
-    (each) => each.volume.device.readOnly || policyOf(each.disk, seen.policies) === 'read-only',
-  );
-  return { do: 'mount', row: rowFor(disk, volume, row, names, seen.bootId), fstype: volume.fstype, readOnly };
+  const members = [{ disk, volume }, ...otherMembers(volume, seen)];
+  const isAsked = members.some((each) => policyOf(each.disk, seen.policies) === 'read-only');
+  const isProtected = members.some((each) => each.volume.device.readOnly);
+  return {
+    do: 'mount',
+    row: rowFor(disk, volume, row, names, seen.bootId),
+    fstype: volume.fstype,
+    readOnly: isAsked || isProtected,
+    because: isProtected && !isAsked ? 'the device is write-protected' : undefined,
+  };
 }
 
 function rowFor(

@@ -169,6 +169,28 @@ test('a mount that somebody else has undone is not forced upon him, until the di
   await storage.close();
 });
 
+test('a stick that is write-protected is mounted to be read, and that is told; as a policy it is not', async () => {
+  const locked = (serial: string, label: string): FakeDisk => ({
+    ...stick(serial, volume(label, label, 'ext4')),
+    writeProtected: true,
+  });
+  const { storage, machine, problems } = world(locked('1', 'LOCKED'));
+  await storage.start();
+  assert.deepEqual(
+    problems().map(({ code, message }) => `${code}: ${message}`),
+    [`mount_read_only: ${shareRoot}/LOCKED can only be read: the device is write-protected`],
+  );
+  const asked = locked('2', 'ASKED');
+  machine.plug(asked);
+  const seen = storage.seen().disks.find((each) => each.serial === '2');
+  assert.ok(seen);
+  storage.setPolicy(seen, 'read-only');
+  await storage.local.settled();
+  assert.equal(machine.entries().at(-1)?.target, `${shareRoot}/ASKED`);
+  assert.equal(problems().length, 1);
+  await storage.close();
+});
+
 test('a disk that comes in a USB case is USB from then on, at the path that it had, and without it is not', async () => {
   const outside = stick('S1', volume('a', 'Films', 'ext4'));
   const inside: FakeDisk = { ...outside, transport: 'sata' };

@@ -314,7 +314,7 @@ export class LocalMounts {
 
   /** Writing first; reading only when the device or a dirty journal asks for it, and then with the reason on record. */
   async #mountOrReadOnly(step: Extract<Step, { do: 'mount' }>): Promise<MountRow> {
-    if (step.readOnly) return this.#attempt(step, true, undefined);
+    if (step.readOnly) return this.#attempt(step, true, step.because);
     try {
       return await this.#attempt(step, false, undefined);
     } catch (error) {

@@ -33,3 +33,10 @@ test('ntfs3 gets only options that it knows in this kernel', () => {
   for (const release of ['6.2.0', '6.12.9-arm64', '7.0.1'])
     assert.ok(ask(release).includes('windows_names'), release);
 });
+
+test('an NTFS that Windows has not closed keeps its log: ntfs-3g is told not to throw it away', () => {
+  const of = (readOnly: boolean) => localMount('ntfs', { uid: 1, gid: 1 }, { readOnly, ntfs3: undefined });
+  assert.equal(of(false).type, 'ntfs-3g');
+  assert.ok(of(false).options.includes('norecover'));
+  assert.ok(!of(true).options.includes('norecover'), 'it is not written to at all');
+});

@@ -69,14 +69,19 @@ export function localMount(
     case 'exfat':
       return { type: 'exfat', options: [...base, ...owners, 'iocharset=utf8', 'errors=remount-ro'] };
     case 'ntfs':
-      return ntfsMount([...base, ...owners], how.ntfs3);
+      return ntfsMount([...base, ...owners], how);
   }
 }
 
-function ntfsMount(options: readonly string[], ntfs3: Ntfs3 | undefined): LocalMount {
+function ntfsMount(
+  options: readonly string[],
+  { readOnly, ntfs3 }: { readonly readOnly: boolean; readonly ntfs3: Ntfs3 | undefined },
+): LocalMount {
   const names = ntfs3?.windowsNames === false ? [] : ['windows_names'];
+  // ntfs-3g throws away the log of a volume that Windows has not closed, unless it is told not to (ntfs-3g(8)).
+  const careful = readOnly ? [] : ['norecover'];
   return ntfs3 === undefined
-    ? { type: 'ntfs-3g', options: [...options, ...names] }
+    ? { type: 'ntfs-3g', options: [...options, ...names, ...careful] }
     : { type: 'ntfs3', options: [...options, 'iocharset=utf8', ...names] };
 }
 

@@ -95,3 +95,9 @@ test('bytes and inodes are counted as df counts them, and a file system without 
     [0, 0, 0, 0],
   );
 });
+
+test('of a file system that makes inodes as it needs them none are used, and never less', () => {
+  const fs = { blockSize: 4096, blocks: 100, free: 50, available: 50, inodes: 95_752, inodesFree: 95_796 };
+  const { inodesTotal, inodesUsed, inodesFree, inodesUsedPercent } = usageStat('/a', 'ntfs', fs);
+  assert.deepEqual([inodesTotal, inodesUsed, inodesFree, inodesUsedPercent], [95_752, 0, 95_796, 0]);
+});

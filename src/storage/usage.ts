@@ -9,7 +9,8 @@ import { SingleFlight } from '#lib/mutex.ts';
 export function usageStat(path: string, fstype: string, fs: FsUsage): UsageStat {
   const used = (fs.blocks - fs.free) * fs.blockSize;
   const free = fs.available * fs.blockSize;
-  const inodesUsed = fs.inodes - fs.inodesFree;
+  // ntfs-3g makes inodes as they are needed, and tells of more that are free than there are.
+  const inodesUsed = Math.max(0, fs.inodes - fs.inodesFree);
   return {
     path,
     fstype,

@@ -154,6 +154,7 @@ describe('sticks that are not to be written to, or not to be mounted', {
       assert.deepEqual([at.path, at.read_only], [`${shareRoot}/${serial}`, true]);
       assert.equal((await diskOf(node, serial)).readOnly, true);
       assert.match(await write(at.path, 'no'), /Read-only file system/);
+      assert.match((await readOnlyWords(at.path)).join(), /write-protected/);
       await node.vm.unplugUsb(id);
       await gone(serial);
       assert.equal(await hash(serial), before);
