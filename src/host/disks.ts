@@ -52,6 +52,8 @@ export interface Disks {
    * stays. Throws when one is open, and then brings back those that it had forgotten. Goes beside a claim of ours.
    */
   forgetPartitions(node: string): Promise<void>;
+  /** Adds the partitions of its table that the kernel does not know; those that it knows stay. Never fails. */
+  recallPartitions(node: string): Promise<void>;
   /** Removes every signature and zeroes both ends, as far as {@link endsAreZero} looks. Goes beside a claim of ours. */
   wipe(node: string, size: number): Promise<void>;
   /** Programs that making this file system needs and the machine does not have. */
@@ -147,14 +149,17 @@ export class SystemDisks implements Disks {
   }
 
   async forgetPartitions(node: string): Promise<void> {
-    const partx = (what: string) => this.#exec.run('partx', [what, '--', node], { timeoutMs: 30_000 });
     try {
-      await partx('--delete');
+      await this.#exec.run('partx', ['--delete', '--', node], { timeoutMs: 30_000 });
     } catch (error) {
-      // It fails for those that are still there, and adds the others (--update stops at a gap in their numbers).
-      await partx('--add').catch(() => undefined);
+      await this.recallPartitions(node);
       throw error;
     }
+  }
+
+  async recallPartitions(node: string): Promise<void> {
+    // It fails for those that are still there, and adds the others (--update stops at a gap in their numbers).
+    await this.#exec.run('partx', ['--add', '--', node], { timeoutMs: 30_000 }).catch(() => undefined);
   }
 
   async wipe(node: string, size: number): Promise<void> {

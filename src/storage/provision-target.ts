@@ -69,7 +69,8 @@ export function findChecked(
   const alike = disks.filter(
     (disk) => isNamed(disk) && disk.serial === known.serial && disk.device.size === known.size,
   );
-  const isThisBoot = known.boot === undefined || known.boot === how.boot;
+  // A job of an older daemon does not say of which start its number is: by that alone no disk is written to.
+  const isThisBoot = known.boot === how.boot || (known.boot === undefined && !how.strict);
   const [exact, ...others] = alike.filter(
     ({ device }) =>
       isThisBoot &&

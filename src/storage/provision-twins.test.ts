@@ -166,13 +166,14 @@ for (const [what, devices, boot, strict, expected] of cases) {
   });
 }
 
-test('a job that an older daemon began is gone on with, for a disk that is alone', () => {
+test('the number in a job of an older daemon, which may be of another start, is no leave to write to a disk', () => {
   const old = { serial: 'S1', size: 1 << 30, appearance: '1' };
   const found = (devices: readonly Like[], strict: boolean) =>
     findChecked(localDisks(devices.map(device), [], []), 'Acme', old, { boot: 'b', strict, tableUuid: 'T' })
       .disk?.device.node;
-  assert.equal(found([{}], true), '/dev/sda');
-  assert.equal(found([{}, twin], true), '/dev/sda');
-  assert.equal(found([{ sequence: '2' }], true), undefined);
+  assert.equal(found([{}], true), undefined);
+  assert.equal(found([{}, { ...twin, sequence: '1' }], true), undefined);
+  assert.equal(found([{ table: 'T' }], true), '/dev/sda');
+  assert.equal(found([{}], false), '/dev/sda', 'to be looked into, as after a crash');
   assert.equal(found([{ sequence: '2' }], false), '/dev/sda');
 });

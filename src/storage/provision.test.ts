@@ -1,45 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Disks } from '#host/disks.ts';
 import { ExecError } from '#host/exec.ts';
-import { type FakeDisk, FakeMachine, type FakeVolume } from '#host/fake/machine.ts';
-import type { Checkpoint } from '#jobs/definition.ts';
+import { type FakeDisk, FakeMachine } from '#host/fake/machine.ts';
 import { isFault } from '#lib/fault.ts';
 import { quickStore, rig, shareRoot } from '../../tests/support/fake-storage.ts';
-
-const disk: FakeDisk = { serial: 'S1', model: 'Acme', transport: 'sata', volumes: [] };
-const wish = { disk: 'Acme_S1', filesystem: 'ext4', label: 'Vault', confirm: 'S1', wipe: true } as const;
-const volume = (uuid: string, label: string): FakeVolume => ({
-  ...{ fstype: 'ext4', uuid, label, files: new Map() },
-});
-
-function world(plugged: FakeDisk, disks: (machine: FakeMachine) => Partial<Disks>) {
-  const machine = new FakeMachine(['/', '/olares', shareRoot]);
-  machine.plug(plugged);
-  const { storage } = rig({ machine, store: quickStore(), disks: disks(machine) });
-  const [check, partition, format, mount] = storage.provisioner.definition().phases(wish);
-  assert.ok(check !== undefined && partition !== undefined && format !== undefined && mount !== undefined);
-  const checkpoint: Record<string, unknown> = {};
-  const context = {
-    ...{ jobId: '1', input: wish, signal: new AbortController().signal, checkpoint },
-    remember: (patch: Checkpoint) => void Object.assign(checkpoint, patch),
-    progress: () => undefined,
-  };
-  return { machine, storage, check, partition, format, mount, context };
-}
-
-/** Partitioning makes another disk of it. */
-const remade = (before: FakeDisk, after: FakeDisk) => (machine: FakeMachine) => ({
-  partition: async () => {
-    machine.unplug(before);
-    machine.plug(after);
-  },
-});
-
-const targets = (machine: FakeMachine) => machine.entries().map((entry) => entry.target);
-
-const isCalled = (code: string, words: RegExp) => (error: unknown) =>
-  isFault(error) && error.code === code && words.test(error.message);
+import { disk, isCalled, remade, targets, volume, wish, world } from '../../tests/support/provision-rig.ts';
 
 for (const [at, name] of [
   [1, 'partition'],
@@ -101,7 +66,7 @@ test('a disk that somebody took after the check is called in use, and nothing is
   const { serial, device } = storage.diskById(input.disk);
   const context = {
     ...{ jobId: '1', input, signal: new AbortController().signal },
-    checkpoint: { layout: {}, serial, size: device.size, appearance: device.sequence },
+    checkpoint: { layout: {}, serial, size: device.size, appearance: device.sequence, boot: 'boot-1' },
     remember: () => undefined,
     progress: () => undefined,
   };
@@ -356,40 +321,4 @@ test('a disk that is too small for the file system is refused with the size that
       );
     }
   }
-});
-
-test('a disk is claimed from the last look at it until it is erased, and its partitions are forgotten before that', async () => {
-  const calls: string[] = [];
-  const note = (what: string) => async () => void calls.push(what);
-  const { check, partition, context } = world({ ...disk, volumes: [volume('u1', 'OLD')] }, () => ({
-    claim: async () => {
-      calls.push('claim');
-      return { release: note('release') };
-    },
-    ...{ forgetPartitions: note('forget'), wipe: note('wipe'), partition: note('partition') },
-  }));
-  await check.run(context);
-  calls.length = 0;
-  await partition.run(context);
-  assert.deepEqual(calls, ['claim', 'forget', 'wipe', 'release', 'partition']);
-});
-
-test('a disk with a partition that somebody has open is not erased', async () => {
-  const calls: string[] = [];
-  const busy = new ExecError({
-    ...{ file: 'partx', args: [], reason: 'exit', exitCode: 1, stdout: '' },
-    stderr: 'partx: /dev/sda: error deleting partition 1',
-  });
-  const { check, partition, context } = world({ ...disk, volumes: [volume('u1', 'OLD')] }, () => ({
-    claim: async () => ({ release: async () => void calls.push('release') }),
-    forgetPartitions: () => Promise.reject(busy),
-    wipe: async () => void calls.push('wipe'),
-  }));
-  await check.run(context);
-  calls.length = 0;
-  await assert.rejects(
-    async () => partition.run(context),
-    isCalled('disk_in_use', /partition of it is open/),
-  );
-  assert.deepEqual(calls, ['release']);
 });

@@ -3,6 +3,7 @@ import { fault } from '#api/errors.ts';
 import type { Layout } from '#host/disks.ts';
 import { wordsOf } from '#host/mounts.ts';
 import type { Check, JobDefinition, Phase, PhaseContext } from '#jobs/definition.ts';
+import { messageOf } from '#lib/fault.ts';
 import { policyOf, type Seen, whyNot } from '#storage/automount.ts';
 import { claimed, contentClaimed, contentKnown, contentOf, foundOn, inUse } from '#storage/blank.ts';
 import type { LocalDisk, Volume } from '#storage/devices.ts';
@@ -172,6 +173,7 @@ export class Provisioner {
     if (content.length > 0 && !context.input.wipe) {
       throw fault('disk_changed', `${describe(disk)} is not blank any more: ${content.join('; ')}.`);
     }
+    await this.#quiet();
     if (disk.volumes.some(({ device }) => device.kind === 'partition')) {
       // What lies far behind the table is not erased; without partitions nobody can mount it when the claim has ended.
       await disks.settle();
@@ -179,21 +181,35 @@ export class Provisioner {
         throw fault('disk_in_use', `${describe(disk)}: a partition of it is open (${wordsOf(error)}).`);
       });
     }
-    context.remember({ begun: true });
     context.progress(null, `writing to ${node}`);
-    await disks.wipe(node, size);
+    try {
+      await disks.wipe(node, size);
+    } catch (error) {
+      await disks.recallPartitions(node); // of a table that is still there
+      throw error;
+    }
+  }
+
+  /** What an earlier daemon has started may still write to a disk. */
+  async #quiet(): Promise<void> {
+    await this.#parts.machine.disks.quiet().catch((error: unknown) => {
+      throw fault('disk_in_use', `${messageOf(error)}; try again when it has ended.`, { cause: error });
+    });
   }
 
   /** After a crash: blank, or our own table with nothing in it, is gone on with; nothing else. */
   async #resumePartition(context: Context): Promise<void> {
     await this.#present(context);
-    await this.#parts.machine.disks.quiet();
+    await this.#quiet();
     await this.#held(context, { sameAppearance: false, idle: true }, async (disk) => {
       const layout = layoutOf(context);
       const { disks } = this.#parts.machine;
       await this.#alone(disk, async () => {
         const content = await contentClaimed(disks, disk);
-        if (content.length > 0 && !(await this.#isOurTable(disk, layout))) throw interrupted(disk, content);
+        if (content.length > 0 && !(await this.#isOurTable(disk, layout))) {
+          await disks.recallPartitions(disk.device.node); // which the last daemon may have let the kernel forget
+          throw interrupted(disk, content);
+        }
         for (const { device } of disk.volumes) {
           const inside = device.kind === 'partition' ? await foundOn(disks, device.node) : [];
           if (inside.length > 0) throw interrupted(disk, inside);
@@ -225,7 +241,7 @@ export class Provisioner {
   /** A file system with our UUID is finished, for its tools write that last. Anything else on it is not ours. */
   async #resumeFormat(context: Context): Promise<void> {
     await this.#present(context);
-    await this.#parts.machine.disks.quiet();
+    await this.#quiet();
     await this.#held(context, { sameAppearance: false, idle: false }, async (disk) => {
       const layout = layoutOf(context);
       if (!(await this.#isOurTable(disk, layout)))
@@ -245,6 +261,8 @@ export class Provisioner {
     const { registry, settings, machine, mounter } = this.#parts;
     await this.#present(context);
     const disk = this.#same(context, { sameAppearance: false, idle: false });
+    // A twin in its port is blank, or somebody's: what is mounted, and given away, is what was made here.
+    if (!(await this.#isOurTable(disk, layoutOf(context)))) throw changed();
     const volume = this.#ourVolume(disk);
     if (registry.get(volume.identity) === undefined) {
       const rows = registry.all().map((row) => row.name);

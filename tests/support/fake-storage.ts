@@ -21,6 +21,7 @@ const idle: Disks = {
   claim: async () => ({ release: async () => undefined }),
   hold: async () => ({ release: async () => undefined }),
   forgetPartitions: async () => undefined,
+  recallPartitions: async () => undefined,
   wipe: async () => undefined,
   missing: () => [],
   partition: async () => undefined,
