@@ -46,6 +46,8 @@ export interface Mounts {
   mount(request: MountRequest): Promise<void>;
   /** Carries out the line of /etc/fstab that has this device and this folder, with its options and then those given. */
   mountFstab(request: Omit<MountRequest, 'fstype'>): Promise<void>;
+  /** Where a path leads, every link in it followed; what does not exist stays as it is (readlink(1)). */
+  leadsTo(path: string, timeoutMs: number): Promise<string>;
   umount(target: string, how: { readonly lazy: boolean; readonly timeoutMs: number }): Promise<void>;
   /** Writes out what is still in memory (syncfs). */
   flush(target: string, timeoutMs: number): Promise<void>;
@@ -158,6 +160,12 @@ export class SystemMounts implements Mounts {
     ];
     const more = options.length === 0 ? [] : ['-o', options.join(',')];
     await this.#exec.run('mount', [...more, ...pair], { timeoutMs });
+  }
+
+  async leadsTo(path: string, timeoutMs: number): Promise<string> {
+    // A child, with a deadline: it may lead over a server that is dead.
+    const args = ['--canonicalize-missing', '--zero', '--', path];
+    return (await this.#exec.run('readlink', args, { timeoutMs })).stdout.replace(/\0$/, '');
   }
 
   async umount(target: string, how: { readonly lazy: boolean; readonly timeoutMs: number }): Promise<void> {

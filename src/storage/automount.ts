@@ -83,7 +83,7 @@ export function whyNot(
 }
 
 /** What fstab has yet to mount at the share root, or below it: it would hide what is mounted there before. */
-function belowShareRoot(seen: Pick<Seen, 'disks' | 'built' | 'entries' | 'fstab' | 'shareRoot'>) {
+export function belowShareRoot(seen: Pick<Seen, 'disks' | 'built' | 'entries' | 'fstab' | 'shareRoot'>) {
   const isBelow = ({ target }: FstabEntry) => target !== '/' && isWithin(seen.shareRoot, target);
   return seen.fstab.find((each) => isBelow(each) && isAwaited(each, seen.entries, placesOf(seen)));
 }

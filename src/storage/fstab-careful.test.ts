@@ -4,6 +4,7 @@ import { ExecError } from '#host/exec.ts';
 import { type FakeDisk, FakeMachine, type FakeVolume } from '#host/fake/machine.ts';
 import type { MountEntry, Mounts } from '#host/mounts.ts';
 import type { BlockDevice } from '#host/udev.ts';
+import { parseSmbPath } from '#storage/smb.ts';
 import { quickStore, rig, shareRoot } from '../../tests/support/fake-storage.ts';
 
 /** What a line of fstab must never lead to: a mount that works is taken away, another one hidden, work without end. */
@@ -61,7 +62,14 @@ function world(
     ...ports.mounts,
     list: () => [...machine.entries(), ...others],
     mountFstab: async (request) => {
-      did.push(`mount ${request.source} ${request.target}`);
+      did.push(
+        [
+          'mount',
+          request.source,
+          request.target,
+          ...(request.options.length > 0 ? [request.options.join()] : []),
+        ].join(' '),
+      );
       if (refuses)
         throw new ExecError({
           file: 'mount',
@@ -203,9 +211,19 @@ test('a stick waits for the disk of the share root, which would hide it', async 
   await bench.storage.start();
   assert.deepEqual(targetsOf(bench.machine), []);
   assert.match((await reasons(bench)).join(), /fstab mounts \/olares\/share first/);
+  assert.match(bench.storage.problems()[0]?.message ?? '', /\/olares\/share is not mounted.*wait for it/);
+  bench.machine.shares.set('//nas/public', volume('public', 'cifs'));
+  bench.machine.servers.add('nas');
+  const share = () => bench.storage.shares.mountSmb(parseSmbPath('//nas/public'), undefined);
+  await assert.rejects(share, /waits for \/olares\/share/);
+  assert.deepEqual(bench.storage.shares.rows(), []);
   bench.machine.plug(root);
   await bench.storage.local.settled();
-  assert.deepEqual(targetsOf(bench.machine), [`/dev/sdc1 ${shareRoot}`, `/dev/sda1 ${shareRoot}/STICK`]);
+  assert.deepEqual(bench.storage.problems(), []);
+  await share();
+  const [first, ...more] = targetsOf(bench.machine);
+  assert.equal(first, `/dev/sdc1 ${shareRoot}`);
+  assert.deepEqual(more, [`/dev/sda1 ${shareRoot}/STICK`, `//nas/public ${shareRoot}/public`]);
   await bench.storage.close();
 });
 
@@ -287,4 +305,60 @@ test('what was ejected is not mounted by a line that comes meanwhile', async () 
   assert.deepEqual(targetsOf(bench.machine), []);
   assert.match((await reasons(bench)).join(), /ejected; plug it in again/);
   await bench.storage.close();
+});
+
+test('what is named alike does not come in the place of what a person has unmounted', async () => {
+  const [one, copy] = [disk('S1', volume('A')), disk('S2', volume('A'))];
+  const bench = world(() => 'UUID=u-A /srv/x ext4 defaults', { disks: [one, copy] });
+  await bench.storage.start();
+  const mounted = bench.machine.entries().at(-1);
+  assert.ok(mounted);
+  bench.machine.umountForeign(mounted.id);
+  await bench.storage.local.settled();
+  assert.deepEqual(targetsOf(bench.machine), []);
+  bench.machine.unplug(one);
+  await bench.storage.local.settled();
+  assert.deepEqual(targetsOf(bench.machine), ['/dev/sdb1 /srv/x']);
+  await bench.storage.close();
+});
+
+test('a line whose path leads through a link is left to a person, who is told where it leads', async () => {
+  const bench = world(() => 'UUID=u-A /link/x ext4 defaults', { disks: [disk('S1', volume('A'))] });
+  bench.machine.links.set('/link/x', '/real/x');
+  await bench.storage.start();
+  assert.deepEqual(bench.did, []);
+  assert.match(
+    bench.storage.problems()[0]?.message ?? '',
+    /\/link\/x leads to \/real\/x; name that in \/etc\/fstab/,
+  );
+  await bench.storage.close();
+});
+
+test('what is said of one disk of a btrfs holds for its line of fstab too', async () => {
+  const member = (n: number, more = {}): BlockDevice => ({
+    ...mapped(n, `m${n}`, 'btrfs'),
+    ...{ name: `sd${'xyz'[n]}`, node: `/dev/sd${'xyz'[n]}`, slaves: [], dev: `8:${200 + n * 16}` },
+    sysPath: `/sys/devices/pci0/usb1/1-${n + 1}/1-${n + 1}:1.0/host${n}/block/sd${'xyz'[n]}`,
+    properties: {
+      ...{ ID_SERIAL: `M${n}`, ID_SERIAL_SHORT: `M${n}`, ID_FS_USAGE: 'filesystem', ID_FS_TYPE: 'btrfs' },
+      ...{ ID_FS_UUID: 'u-pool', ID_FS_UUID_SUB: `sub${n}` },
+      ...more,
+    },
+  });
+  const didWith = async (policy: 'auto' | 'read-only' | 'ignore', more = {}) => {
+    const bench = world(() => 'UUID=u-pool /srv/x btrfs defaults', {
+      ...{ built: () => [member(0, more), member(1)], isPool: true },
+    });
+    const { storage } = bench;
+    storage.registry.setPolicy('M1', policy);
+    await storage.start();
+    await storage.close();
+    const why = (await reasons(bench)).filter((each) => each !== 'its role is empty'); // of the disk beside them
+    return bench.did.length > 0 ? bench.did : why;
+  };
+  assert.deepEqual(await didWith('auto'), ['mount /dev/sdx /srv/x']);
+  assert.deepEqual(await didWith('read-only'), ['mount /dev/sdx /srv/x ro,rescue=nologreplay']);
+  assert.deepEqual(await didWith('ignore'), ['its policy is ignore', 'its policy is ignore']);
+  const missing = 'other disks of its file system are missing';
+  assert.deepEqual(await didWith('auto', { ID_BTRFS_READY: '0' }), [missing, missing]);
 });

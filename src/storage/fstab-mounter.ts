@@ -1,3 +1,4 @@
+import { fault } from '#api/errors.ts';
 import { isReadOnly, topmostAt } from '#host/mounts.ts';
 import { appearance, type Seen } from '#storage/automount.ts';
 import { placesOf } from '#storage/devices.ts';
@@ -55,6 +56,7 @@ export class FstabMounter {
     const { machine, around } = this.#parts;
     const { kind, options, place } = step;
     const { target } = step.entry;
+    await this.#refuseLink(target);
     const before = machine.mounts.list();
     await machine.mounts.mountFstab({ source: sourceOf(place), target, options, timeoutMs });
     const after = machine.mounts.list();
@@ -64,6 +66,16 @@ export class FstabMounter {
     const readOnly = entry !== undefined && isReadOnly(entry);
     around.emit({ action: 'mounted', kind, path: target, readOnly });
     around.log('mounted by fstab', { path: target, readOnly });
+  }
+
+  /** Everything is judged by the paths that the kernel names: what a link leads to may be mounted, or hold the system. */
+  async #refuseLink(target: string): Promise<void> {
+    const real = await this.#parts.machine.mounts.leadsTo(target, 10_000);
+    if (real === target) return;
+    throw fault(
+      'mount_failed',
+      `${target} leads to ${real}; name that in /etc/fstab, or \`mount ${target}\`.`,
+    );
   }
 
   /** The device is gone. systemd does the same for mounts that it knows: whoever is second finds nothing to do. */

@@ -1,7 +1,7 @@
 import { isReadOnly, type MountEntry, topmostAt } from '#host/mounts.ts';
 import type { BlockDevice } from '#host/udev.ts';
 import { appearance, isHeldOff, policyOf, type Seen } from '#storage/automount.ts';
-import { type Built, type LocalDisk, mapperOf, mountsOf, placesOf } from '#storage/devices.ts';
+import { areOneBtrfs, type Built, type LocalDisk, mapperOf, mountsOf, placesOf } from '#storage/devices.ts';
 import { type FstabEntry, isAwaited } from '#storage/fstab.ts';
 import { isWithin } from '#storage/names.ts';
 import { withoutReplay } from '#storage/options.ts';
@@ -47,30 +47,46 @@ export function fstabSteps(seen: Seen): FstabStep[] {
 }
 
 function stepFor(entry: FstabEntry, place: Built, seen: Seen): FstabStep {
-  const { volume, disks } = place;
-  const forced = !entry.readOnly && disks.some((disk) => policyOf(disk, seen.policies) === 'read-only');
+  const members = membersOf(place, seen);
+  const policies = members.flatMap(({ disks }) => disks.map((disk) => policyOf(disk, seen.policies)));
+  const forced = !entry.readOnly && policies.includes('read-only');
   return {
     do: 'fstab',
     entry,
     place,
-    appearance: appearance(volume, seen.bootId),
-    kind: kindOf(disks),
-    options: forced ? ['ro', ...withoutReplay(volume.fstype)] : [],
+    appearance: members.map(({ volume }) => appearance(volume, seen.bootId)).join(' '),
+    kind: kindOf(place.disks),
+    options: forced ? ['ro', ...withoutReplay(place.volume.fstype)] : [],
   };
+}
+
+/** A file system, and what else it lies on: what is said of one disk of a btrfs holds for all of it. */
+function membersOf(place: Built, seen: Seen): Built[] {
+  const isOther = ({ volume }: Built) => areOneBtrfs(place.volume.device, volume.device);
+  return [place, ...placesOf(seen).filter(isOther)];
 }
 
 /** Why a line of fstab is not carried out now for a file system that it names; undefined: it is. */
 export function whyNotByFstab(entry: FstabEntry, place: Built, seen: Seen): string | undefined {
-  const { volume, disks } = place;
   if (!entry.auto) return '/etc/fstab says that it is not mounted by itself';
+  const members = membersOf(place, seen);
+  const why = members.map((each) => whyNotOn(each, seen)).find((each) => each !== undefined);
+  if (why !== undefined) return why;
+  const elsewhere = mountElsewhere(place, seen);
+  if (elsewhere !== undefined) return `it is mounted at ${elsewhere.target}`;
+  return whyNotAt(entry, seen) ?? (isServed(entry, seen) ? unmounted(entry) : undefined);
+}
+
+/** What a file system, or a part of one, itself keeps from being mounted. */
+function whyNotOn({ volume, disks }: Built, seen: Seen): string | undefined {
   if (disks.some((disk) => disk.system)) return 'the disk carries the system';
   if (!disks.every((disk) => disk.ready) || volume.device.properties === undefined)
     return 'udev has not finished with it';
   if (disks.some((disk) => policyOf(disk, seen.policies) === 'ignore')) return 'its policy is ignore';
   if (isHeldOff(volume, seen)) return 'it was ejected; plug it in again';
-  const elsewhere = mountElsewhere(place, seen);
-  if (elsewhere !== undefined) return `it is mounted at ${elsewhere.target}`;
-  return whyNotAt(entry, seen) ?? (isServed(entry, place, seen) ? unmounted(entry) : undefined);
+  return volume.device.properties['ID_BTRFS_READY'] === '0'
+    ? 'other disks of its file system are missing'
+    : undefined;
 }
 
 function unmounted({ target }: FstabEntry): string {
@@ -118,8 +134,12 @@ export function servedNow(seen: Seen): [FstabEntry, string][] {
   });
 }
 
-function isServed(entry: FstabEntry, { volume }: Built, seen: Seen): boolean {
-  return seen.served.get(entry.target)?.has(appearance(volume, seen.bootId)) === true;
+/** Also by another one of that name: a copy, or another part of it, does not come in the place of what was unmounted. */
+function isServed(entry: FstabEntry, seen: Seen): boolean {
+  const before = seen.served.get(entry.target);
+  return placesOf(seen).some(
+    ({ volume }) => entry.matches(volume) && before?.has(appearance(volume, seen.bootId)) === true,
+  );
 }
 
 /** The mount that a line has just led to; undefined: there is none, or not of the file system that was meant. */

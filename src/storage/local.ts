@@ -275,7 +275,8 @@ export class LocalMounts {
   #remember(step: Step, error: unknown): void {
     const { machine, around } = this.#parts;
     const words = wordsOf(error);
-    const wait = error instanceof ExecError && isOfMount(step.do) ? retryMountAfter : retryAfter;
+    const isLong = step.do === 'fstab' || (step.do === 'mount' && error instanceof ExecError);
+    const wait = isLong ? retryMountAfter : retryAfter;
     this.#failures.set(failureKey(step), {
       identity: 'row' in step ? step.row.identity : step.do === 'fstab' ? step.place.volume.identity : '',
       target: step.do === 'fstab' ? step.entry.target : undefined,

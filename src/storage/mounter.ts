@@ -19,6 +19,8 @@ export interface MounterPorts {
   readonly registry: Registry;
   readonly shareRoot: string;
   readonly bootId: string;
+  /** Where fstab has yet to mount what the share root lies on: it would hide all that is mounted before it. */
+  readonly awaited: () => string | undefined;
 }
 
 /**
@@ -48,6 +50,13 @@ export class Mounter {
   async mount(row: MountRow, how: MountHow): Promise<MountRow> {
     const { registry, bootId, mounts } = this.#ports;
     const path = this.pathOf(row);
+    const awaited = this.#ports.awaited();
+    if (awaited !== undefined) {
+      throw fault(
+        'mount_failed',
+        `${path} waits for ${awaited}, which /etc/fstab mounts and which is not there yet.`,
+      );
+    }
     const there = mounts.list();
     const taken = topmostAt(there, path);
     if (taken !== undefined) {

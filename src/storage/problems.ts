@@ -68,6 +68,16 @@ export function notMounted(name: string, words: string): Problem {
   };
 }
 
+export function rootAwaited(target: string): Problem {
+  return {
+    code: 'mount_failed',
+    severity: 'warning',
+    message: `${target} is not mounted, which /etc/fstab has at the place of the share root: disks and shares wait for it.`,
+    remedy: `Plug its disk in, or \`mount ${target}\`; or take the line out of /etc/fstab.`,
+    fixedBy: [],
+  };
+}
+
 export function devicesUnknown(reason: string): Problem {
   return {
     code: 'devices_unknown',

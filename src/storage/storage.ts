@@ -6,7 +6,7 @@ import type { Watch } from '#host/udev.ts';
 import { messageOf } from '#lib/fault.ts';
 import { SingleFlight } from '#lib/mutex.ts';
 import { known, type Observed, unknown } from '#lib/observed.ts';
-import type { Seen } from '#storage/automount.ts';
+import { belowShareRoot, type Seen } from '#storage/automount.ts';
 import { contentKnown, contentOf, inUse } from '#storage/blank.ts';
 import type { LocalDisk } from '#storage/devices.ts';
 import { Ejector } from '#storage/eject.ts';
@@ -16,7 +16,15 @@ import { Locks } from '#storage/locks.ts';
 import { Mounter } from '#storage/mounter.ts';
 import { isWithin } from '#storage/names.ts';
 import type { Machine, Problem, Settings, Surroundings } from '#storage/ports.ts';
-import { devicesUnknown, diskGone, mountDead, noEvents, notMounted, readOnly } from '#storage/problems.ts';
+import {
+  devicesUnknown,
+  diskGone,
+  mountDead,
+  noEvents,
+  notMounted,
+  readOnly,
+  rootAwaited,
+} from '#storage/problems.ts';
 import { Provisioner } from '#storage/provision.ts';
 import { type MountRow, Registry } from '#storage/registry.ts';
 import { Shares, type SharesParts } from '#storage/shares.ts';
@@ -85,6 +93,10 @@ export class Storage {
       registry: this.registry,
       shareRoot: settings.shareRoot,
       bootId: settings.bootId,
+      awaited: () => {
+        const seen = this.see();
+        return seen.known ? belowShareRoot(seen.value)?.target : undefined;
+      },
     });
     const changed = (path: string, invalid: boolean, reason: string) => {
       around.emit({ action: invalid ? 'unreachable' : 'reachable', path, reason });
@@ -304,6 +316,8 @@ export class Storage {
       const failure = this.local.failureOf(row.identity);
       if (failure !== undefined && row.phase === 'none') problems.push(notMounted(row.name, failure));
     }
+    const awaited = belowShareRoot(seen);
+    if (awaited !== undefined) problems.push(rootAwaited(awaited.target));
     for (const { target, words } of this.local.fstabFailures()) problems.push(notMounted(target, words));
     for (const entry of deadMounts(seen)) {
       const inside = seen.entries.find(

@@ -1,7 +1,7 @@
 /** Runs in a mount namespace of its own, as root: the contract of mounts and folders with the kernel's own. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, symlinkSync, writeFileSync } from 'node:fs';
 import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -48,6 +48,7 @@ mountsContract(() => {
       const fd = openSync(path, 'r');
       return () => closeSync(fd);
     },
+    link: (path, to) => symlinkSync(to, path),
     fstab: (target, node) => writeFileSync(fstab, `${node} ${target} ext4 rw,nosuid,nodev 0 0\n`),
   };
 });

@@ -20,6 +20,7 @@ export interface MountsBench {
   makeFile(path: string): void;
   /** A program keeps a mount busy until the function is called. */
   hold(mountPoint: string): () => void;
+  link(path: string, to: string): void;
   /** The one line of fstab. */
   fstab(target: string, node: string): void;
 }
@@ -153,6 +154,15 @@ function mountContract(open: () => MountsBench): void {
       /can't find .*fstab/,
     );
     assert.deepEqual(mounts.list(), before);
+  });
+
+  test('a path is followed to where it leads, also when there is nothing', async () => {
+    const { mounts, folders, root, link } = open();
+    folders.make(`${root}/real`);
+    link(`${root}/link`, `${root}/real`);
+    assert.equal(await mounts.leadsTo(`${root}/real`, 5000), `${root}/real`);
+    assert.equal(await mounts.leadsTo(`${root}/link`, 5000), `${root}/real`);
+    assert.equal(await mounts.leadsTo(`${root}/none/x`, 5000), `${root}/none/x`);
   });
 
   test('a line of fstab is mounted at its target, as the line says or only to be read', async () => {

@@ -24,6 +24,7 @@ mountsContract(() => {
       machine.busy.add(path);
       return () => machine.busy.delete(path);
     },
+    link: (path, to) => void machine.links.set(path, to),
     fstab: (target, node) => {
       const device = machine
         .ports()

@@ -60,6 +60,8 @@ export class FakeMachine {
   readonly servers = new Set<string>();
   /** Lines of fstab: mount point → UUID. */
   readonly fstab = new Map<string, string>();
+  /** Paths that are links, with where they lead. */
+  readonly links = new Map<string, string>();
   /** NFS versions whose old connection the kernel still holds on to: a mount by them waits. */
   readonly stuck = new Set<string>();
   /** Mount points that do not answer. */
@@ -199,6 +201,7 @@ export class FakeMachine {
       mounts: {
         list: after('mounts', () => this.entries()),
         mount: later('mount', (request: MountRequest) => this.#mount(request)),
+        leadsTo: later('leadsTo', (path: string) => this.links.get(path) ?? path),
         mountFstab: later('mountFstab', (request: Omit<MountRequest, 'fstype'>) => this.#mountFstab(request)),
         umount: later('umount', (target: string, how: { readonly lazy: boolean }) =>
           this.#umount(target, how.lazy),
