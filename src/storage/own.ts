@@ -46,7 +46,8 @@ function isOwn(row: MountRow, entry: MountEntry, bootId: string): boolean {
  * pseudo root, or `crossmnt`) it mounts that there by itself, named as ours with the way there behind (nfs_do_submount,
  * nfs_path). Such mounts go with ours: umount(2) takes those along that nobody uses, and is refused for others.
  *
- * It stands on ours, or on another one of its kind; its device is another one, which that of a bind mount is not.
+ * It stands on ours, or on another one of its kind; its device is another one, which that of a bind mount is not. A
+ * person can mount the same export there by hand, so it must also be mounted in the very way of what it stands on.
  */
 function isMadeFor(own: MountEntry, entry: MountEntry, entries: readonly MountEntry[]): boolean {
   const isNfs = (own.fstype === 'nfs' || own.fstype === 'nfs4') && entry.fstype === own.fstype;
@@ -55,7 +56,21 @@ function isMadeFor(own: MountEntry, entry: MountEntry, entries: readonly MountEn
   const on = entries.find(({ id }) => id === entry.parent);
   // A parent is nearer to ours, so this comes to an end.
   if (on === undefined || on.dev === entry.dev || on.target.length >= entry.target.length) return false;
+  if (!isMountedAlike(on, entry)) return false;
   return on.id === own.id || isMadeFor(own, on, entries);
+}
+
+/**
+ * What a mount made by the kernel takes over from the one that it stands on: the flags of the mount (finish_automount in
+ * fs/namespace.c), and how the server is reached (nfs_clone_server in fs/nfs/client.c). Flags that somebody changed
+ * afterwards on either of them tell against it.
+ */
+function isMountedAlike(on: MountEntry, entry: MountEntry): boolean {
+  const isTaken = (option: string) => /^(soft|softerr|hard|(timeo|retrans|vers|addr)=.*)$/.test(option);
+  const ways = [on, entry].map(({ options, superOptions }) =>
+    JSON.stringify([options.toSorted(), superOptions.filter(isTaken).toSorted()]),
+  );
+  return ways[0] === ways[1];
 }
 
 /** Not a bind mount, as far as the root tells: btrfs shows its default subvolume, cifs the folder below the share. */

@@ -133,6 +133,9 @@ export class ShareRemakes {
       if (row?.wanted === true && (await this.#isStillDead(row, doubt)) && !this.#acts.stops()) {
         const at = mounter.standing(row);
         const otherwise = at.kind === 'ours' ? otherNfsVersion(at.entry.superOptions) : undefined;
+        // Lazily, with what the kernel has mounted within (own.ts tells by whom it is). A plain umount would take only
+        // that along, but is refused while a program has a file open, as those have who wait for this share, and can
+        // hang in writing to the server what it did not take.
         await mounter.umount(row, { lazy: true, timeoutMs: 5000 });
         return { identity, otherwise, release };
       }

@@ -84,3 +84,21 @@ test('a share within which somebody else has mounted is not unmounted, whatever 
     await storage.close();
   }
 });
+
+test('an export that somebody else has mounted where the kernel would have is neither unmounted nor detached', async () => {
+  for (const options of [[], ['nosuid', 'nodev', 'hard', 'timeo=600', 'retrans=2']]) {
+    const { storage, machine, clock, umount, row, targets } = await visited();
+    machine.shares.set('nas:/music', { fstype: 'nfs', uuid: 'music', label: '', files: new Map() });
+    machine.mountForeign('nas:/music', `${path}/music`, options);
+    const before = [row().mountId, targets()];
+    for (const force of [false, true])
+      await assert.rejects(umount(force), (error) => isFault(error) && error.code === 'not_our_mount');
+    machine.dead.add(path);
+    machine.servers.delete('nas');
+    await pass(clock, 20_000);
+    machine.servers.add('nas');
+    await pass(clock, 60_000);
+    assert.deepEqual([row().mountId, targets()], before, 'nor when the share is dead and nobody asked');
+    await storage.close();
+  }
+});

@@ -46,6 +46,15 @@ function nfsVersionOf(options: readonly string[]): string {
   return options.find((option) => option.startsWith('vers=')) ?? 'vers=4.2';
 }
 
+/** What the kernel shows of an NFS mount; `hard`, `timeo=600` and `retrans=2` unless something else is asked for. */
+function nfsShows(source: string, options: readonly string[]): string[] {
+  const asked = (name: string) => options.find((option) => option.startsWith(`${name}=`));
+  const patience = options.includes('soft') ? 'soft' : 'hard';
+  const server = source.slice(0, source.lastIndexOf(':/'));
+  const waits = [patience, asked('timeo') ?? 'timeo=600', asked('retrans') ?? 'retrans=2'];
+  return [nfsVersionOf(options), ...waits, `addr=${server}`];
+}
+
 /**
  * Disks, mount table and folders of a machine that exists only in memory. It keeps a list of what nobody may do
  * (`wrongs`), so that a test can say that none of it happened.
@@ -110,20 +119,25 @@ export class FakeMachine {
   }
 
   /** A mount by somebody else. */
-  mountForeign(source: string, target: string): number {
+  mountForeign(source: string, target: string, options: readonly string[] = []): number {
     const volume = this.#volumeAt(source);
-    const entry = this.#entry(source, target, volume?.fstype ?? 'tmpfs', [], this.#devOf(source), volume);
+    const fstype = volume?.fstype ?? 'tmpfs';
+    const entry = this.#entry(source, target, fstype, options, this.#devOf(source), volume);
     this.#mounts.push(entry);
     return entry.id;
   }
 
-  /** Somebody goes into a folder of an NFS mount that is an export of its own: the kernel mounts it there. */
+  /**
+   * Somebody goes into a folder of an NFS mount that is an export of its own: the kernel mounts it there, with the options
+   * of what it stands on.
+   */
   enterExport(path: string): number {
     const on = this.#mountOn(path);
     if (on === undefined) throw new Error(`nothing is mounted around ${path}`);
     const source = `${on.source.replace(/\/+$/, '')}${path.slice(on.target.length)}`;
-    const entry = this.#entry(source, path, on.fstype, [], this.#devOf(source), undefined);
-    this.#mounts.push({ ...entry, byItself: true });
+    const { options, superOptions } = on;
+    const entry = this.#entry(source, path, on.fstype, options, this.#devOf(source), undefined);
+    this.#mounts.push({ ...entry, superOptions, byItself: true });
     return entry.id;
   }
 
@@ -345,8 +359,7 @@ export class FakeMachine {
     volume: FakeVolume | undefined,
   ): Mounted {
     const id = this.#nextMount++;
-    const superOptions =
-      fstype === 'nfs' ? [nfsVersionOf(options), `addr=${source.slice(0, source.lastIndexOf(':/'))}`] : [];
+    const superOptions = fstype === 'nfs' ? nfsShows(source, options) : [];
     const parent = this.#mountOn(target)?.id ?? 1;
     const plain = { parent, root: '/', propagation: [], superOptions };
     return { ...plain, id, dev, target, options, fstype, source, volume };
