@@ -1,6 +1,14 @@
 import { fault } from '#api/errors.ts';
 import type { Locks } from '#storage/locks.ts';
 
+/** What is done for a request. */
+export interface RequestActs {
+  /** What can be found out without the lock; undefined: nothing. It rejects where the request is refused. */
+  before(given: AbortSignal): Promise<void> | undefined;
+  /** The share's lock is held. */
+  mount(): Promise<string>;
+}
+
 /** What several clients may wait for. */
 interface Flight {
   readonly identity: string;
@@ -26,17 +34,17 @@ export class ShareRequests {
   }
 
   /**
-   * Runs `work` under the lock of the share, or joins who asks for the same, down to the login. Throws `conflict` when it
+   * Mounts under the lock of the share, or joins who asks for the same, down to the login. Throws `conflict` when it
    * was given up before its turn.
    */
   async run(
     { identity, login }: { readonly identity: string; readonly login: unknown },
-    work: () => Promise<string>,
+    acts: RequestActs,
     signal?: AbortSignal,
   ): Promise<string> {
     if (signal?.aborted === true) throw abandoned();
     const likeness = JSON.stringify([identity, login]);
-    const flight = this.#flights.get(likeness) ?? this.#begin(likeness, identity, work);
+    const flight = this.#flights.get(likeness) ?? this.#begin(likeness, identity, acts);
     flight.clients++;
     const leave = () => {
       flight.clients--;
@@ -56,15 +64,20 @@ export class ShareRequests {
       if (flight.identity === identity) this.#giveUp(likeness, flight, overtaken());
   }
 
-  #begin(likeness: string, identity: string, work: () => Promise<string>): Flight {
+  #begin(likeness: string, identity: string, acts: RequestActs): Flight {
     const given = new AbortController();
+    const { signal } = given;
     const begin = () => {
       flight.begun = true;
-      return work();
+      return acts.mount();
     };
-    const outcome = this.#locks
-      .run(identity, begin, { signal: given.signal })
-      .finally(() => this.#land(likeness, flight));
+    const carryOut = async () => {
+      const before = acts.before(signal);
+      // At once in the queue where nothing is to be found out: in the order of arrival.
+      if (before !== undefined) await before;
+      return await this.#locks.run(identity, begin, { signal });
+    };
+    const outcome = carryOut().finally(() => this.#land(likeness, flight));
     const flight: Flight = { identity, outcome, given, clients: 0, begun: false };
     this.#flights.set(likeness, flight);
     return flight;

@@ -1,8 +1,9 @@
 import { onFolder } from '#storage/folder-faults.ts';
 import type { LocalParts } from '#storage/local.ts';
 import { freeName } from '#storage/names.ts';
+import { type NfsTarget, nfsFolder, nfsIdentity, nfsSource } from '#storage/nfs.ts';
 import type { MountRow } from '#storage/registry.ts';
-import type { Login } from '#storage/smb.ts';
+import { type Login, type SmbTarget, smbFolder, smbIdentity, smbSource } from '#storage/smb.ts';
 
 /** What a new share is to become, before it is mounted for the first time. */
 export interface Wish {
@@ -15,6 +16,35 @@ export interface Wish {
   readonly server: string;
   readonly port: number | undefined;
   readonly login: Login | undefined;
+}
+
+type Settings = LocalParts['settings'];
+
+export function smbWish(target: SmbTarget, login: Login | undefined, settings: Settings): Wish {
+  return {
+    identity: smbIdentity(target),
+    kind: 'smb',
+    folder: smbFolder(target, settings.protectedNames),
+    source: smbSource(target),
+    path: target.path,
+    server: target.server,
+    port: target.port,
+    login,
+  };
+}
+
+/** `name`: the folder that was asked for. */
+export function nfsWish(target: NfsTarget, name: string | undefined, settings: Settings): Wish {
+  return {
+    identity: nfsIdentity(target),
+    kind: 'nfs',
+    folder: nfsFolder(target, name, settings),
+    source: nfsSource(target),
+    path: target.path,
+    server: target.server,
+    port: undefined,
+    login: undefined,
+  };
 }
 
 /** The row of a share that was never mounted, under a name that nobody has. */

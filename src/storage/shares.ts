@@ -4,16 +4,17 @@ import { wordsOf } from '#host/mounts.ts';
 import { isFault, messageOf } from '#lib/fault.ts';
 import { Breaker } from '#storage/breaker.ts';
 import type { LocalParts } from '#storage/local.ts';
-import { type NfsTarget, nfsFolder, nfsIdentity, nfsSource } from '#storage/nfs.ts';
+import type { NfsTarget } from '#storage/nfs.ts';
 import type { NfsVersion } from '#storage/options.ts';
 import type { MountRow } from '#storage/registry.ts';
+import { ShareAnswers } from '#storage/share-answers.ts';
 import { Dials } from '#storage/share-dials.ts';
 import { ShareMounter } from '#storage/share-mounter.ts';
 import { recordedAs } from '#storage/share-names.ts';
 import { type Doubt, ShareRemakes } from '#storage/share-remakes.ts';
-import { ShareRequests } from '#storage/share-requests.ts';
-import { newRow, type Wish } from '#storage/share-wish.ts';
-import { type Login, refusesLogin, type SmbTarget, smbFolder, smbIdentity, smbSource } from '#storage/smb.ts';
+import { type RequestActs, ShareRequests } from '#storage/share-requests.ts';
+import { newRow, nfsWish, smbWish, type Wish } from '#storage/share-wish.ts';
+import { type Login, refusesLogin, type SmbTarget } from '#storage/smb.ts';
 import type { UsageProbe } from '#storage/usage.ts';
 
 export interface SharesParts extends LocalParts {
@@ -51,6 +52,7 @@ export class Shares {
   readonly #failures = new Map<string, MountFailure>();
   readonly #remakes: ShareRemakes;
   readonly #requests: ShareRequests;
+  readonly #answers: ShareAnswers;
   readonly #stop = new AbortController();
   #loop: Promise<void> = Promise.resolve();
   /** Resolved when there may be a share to look after, or no more time to do so. */
@@ -60,6 +62,7 @@ export class Shares {
     this.#parts = parts;
     this.#shareMounter = new ShareMounter(parts);
     this.#requests = new ShareRequests(parts.locks);
+    this.#answers = new ShareAnswers(parts);
     this.#remakes = new ShareRemakes(parts, this.#doubted, {
       mount: (identity, version) => this.#mountAgain(identity, version),
       mountSoon: (identity) => this.#mountAgain(identity, 'soon'),
@@ -123,31 +126,22 @@ export class Shares {
 
   /** Mounts an SMB share for good and returns its path; nothing is begun once `signal` is aborted. */
   mountSmb(target: SmbTarget, login: Login | undefined, signal?: AbortSignal): Promise<string> {
-    const wish: Wish = {
-      identity: recordedAs(smbIdentity(target), this.rows()),
-      kind: 'smb',
-      folder: smbFolder(target, this.#parts.settings.protectedNames),
-      source: smbSource(target),
-      path: target.path,
-      server: target.server,
-      port: target.port,
-      login,
-    };
-    return this.#requests.run(wish, () => this.#mountNew(wish), signal);
+    const { settings } = this.#parts;
+    return this.#request(smbWish(target, login, settings), signal);
   }
 
   mountNfs(target: NfsTarget, name: string | undefined, signal?: AbortSignal): Promise<string> {
-    const wish: Wish = {
-      identity: recordedAs(nfsIdentity(target), this.rows()),
-      kind: 'nfs',
-      folder: nfsFolder(target, name, this.#parts.settings),
-      source: nfsSource(target),
-      path: target.path,
-      server: target.server,
-      port: undefined,
-      login: undefined,
+    const { settings } = this.#parts;
+    return this.#request(nfsWish(target, name, settings), signal);
+  }
+
+  #request(plain: Wish, signal: AbortSignal | undefined): Promise<string> {
+    const wish = { ...plain, identity: recordedAs(plain.identity, this.rows()) };
+    const acts: RequestActs = {
+      before: (given) => this.#answers.ask(wish.identity, given),
+      mount: () => this.#mountNew(wish),
     };
-    return this.#requests.run(wish, () => this.#mountNew(wish), signal);
+    return this.#requests.run(wish, acts, signal);
   }
 
   /**
@@ -179,9 +173,7 @@ export class Shares {
   /** Looks after every share once that is not being looked after already; the loop does it all the time. */
   async tend(): Promise<void> {
     const dials = new Dials(this.#parts.machine.network);
-    const { locks } = this.#parts;
-    const free = this.rows().filter(({ identity }) => !locks.busy(identity) && !this.#tending.has(identity));
-    for (const row of free) {
+    for (const row of this.rows().filter((each) => this.#isToTend(each))) {
       const work = row.wanted ? this.#tendOne(row, dials) : this.#finishUmount(row.identity);
       const logged = work.catch((error: unknown) =>
         this.#parts.around.log('cannot look after a share', { path: row.name, error: messageOf(error) }),
@@ -192,6 +184,13 @@ export class Shares {
       );
     }
     await Promise.all(this.#tending.values());
+  }
+
+  /** Who holds its lock is at it; but a dead one is not to stay dead for the sake of who always asks for it. */
+  #isToTend({ identity, wanted }: MountRow): boolean {
+    const { locks, probe } = this.#parts;
+    const isLeft = locks.busy(identity) && !(wanted && probe.isInvalid(identity));
+    return !isLeft && !this.#tending.has(identity);
   }
 
   async #tendForever(): Promise<void> {
@@ -227,7 +226,7 @@ export class Shares {
     await this.#clearUnwanted(wish.identity);
     const known = registry.get(wish.identity);
     if (known !== undefined && mounter.standing(known).kind === 'ours') {
-      await this.#refuseDead(known);
+      this.#answers.refuseDead(known);
       await this.#shareMounter.renew(known, wish);
       return mounter.pathOf(known);
     }
@@ -247,15 +246,6 @@ export class Shares {
     probe.mounted(wish.identity, mounter.pathOf(row));
     around.emit({ action: 'mounted', kind: wish.kind, path: mounter.pathOf(row), readOnly: false });
     return mounter.pathOf(row);
-  }
-
-  /** A mount that is there and does not answer is no answer to who wants to use it; it is kept, and comes back. */
-  async #refuseDead({ identity, name, extra }: MountRow): Promise<void> {
-    const { probe, mounter } = this.#parts;
-    const path = mounter.pathOf({ name });
-    if (!probe.isInvalid(identity) || (await probe.check(identity, path)) === 'answers') return;
-    const words = `mount error(113): could not connect to ${extra.server ?? 'the server'}`;
-    throw fault('server_unreachable', `${words} (${path} is mounted, but does not answer)`);
   }
 
   async #tendOne(row: MountRow, dials: Dials): Promise<void> {
@@ -278,8 +268,10 @@ export class Shares {
       this.#failures.delete(row.identity);
     }
     if (at.kind !== 'absent') return this.#checkMounted(row, answers, breaker);
-    if (!answers || !breaker.mayTry(machine.clock.monotonic())) return;
-    await locks.run(row.identity, () => this.#mountAgain(row.identity));
+    const mayTry = () => this.#breakerOf(row.identity).mayTry(machine.clock.monotonic());
+    if (!answers || !mayTry()) return;
+    // Who had the lock may have tried in vain: an account is locked by repetition.
+    await locks.run(row.identity, async () => mayTry() && (await this.#mountAgain(row.identity)));
   }
 
   async #checkMounted(row: MountRow, answers: boolean, breaker: Breaker): Promise<void> {

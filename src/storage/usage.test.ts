@@ -82,6 +82,34 @@ test('what a mount did not say before it was checked is not taken for an answer'
   await before;
 });
 
+test('a check does not wait for the turn of a mount behind others that may hang, and it is asked once then', async () => {
+  const { mounts } = new FakeMachine().ports();
+  const hangs = Promise.withResolvers<never>();
+  const asked: string[] = [];
+  const usage: typeof mounts.usage = (path, timeoutMs) => {
+    asked.push(path);
+    return path === '/srv/hangs' ? hangs.promise : mounts.usage(path, timeoutMs);
+  };
+  const probe = new UsageProbe({ ...mounts, usage }, new FakeClock(), () => undefined);
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+  for (const name of ['hangs', 'behind']) {
+    probe.markInvalid(name, `/srv/${name}`, 'its server does not answer');
+    await probe.usage(name, `/srv/${name}`, 'nfs4');
+  }
+  await turn();
+  await turn();
+  assert.deepEqual(asked, ['/srv/hangs']);
+  assert.equal(await probe.check('behind', '/srv/behind'), 'answers');
+  hangs.reject(
+    new ExecError({
+      ...{ file: 'stat', args: [], reason: 'exit' },
+      ...{ exitCode: 1, stdout: '', stderr: '' },
+    }),
+  );
+  for (let n = 0; n < 5; n++) await turn();
+  assert.deepEqual(asked, ['/srv/hangs', '/srv/behind']);
+});
+
 test('bytes and inodes are counted as df counts them, and a file system without inodes has none used', () => {
   const fs = { blockSize: 4096, blocks: 1000, free: 400, available: 350, inodes: 80, inodesFree: 60 };
   assert.deepEqual(usageStat('/srv', 'ext4', fs), {

@@ -31,12 +31,18 @@ export interface Probed {
   readonly invalid: boolean;
 }
 
+interface Flight {
+  readonly done: Promise<void>;
+  /** It waits behind other mounts that may hang, and has not been asked yet. */
+  waits: boolean;
+}
+
 interface State {
   usage: FsUsage | undefined;
   invalid: boolean;
   reason: string;
   at: number;
-  flight: Promise<void> | undefined;
+  flight: Flight | undefined;
   /** The last try brought no answer: it did not end in time, or could not be made. */
   late: boolean;
   /** The child that asked last hangs in the kernel: another one would only hang beside it. */
@@ -122,8 +128,8 @@ export class UsageProbe {
   async check(key: string, path: string): Promise<Said> {
     const state = this.#stateOf(key);
     const before = state.flight;
-    if (before !== undefined) {
-      await before;
+    if (before?.waits === false) {
+      await before.done;
       if (!state.invalid) return 'answers';
       // What was asked before this may have been asked of a server that was away.
     }
@@ -184,28 +190,40 @@ export class UsageProbe {
 
   /** One probe at a time per mount; undefined: nothing needs to be asked now. */
   #refresh(state: State, path: string, force = false): Promise<void> | undefined {
-    if (state.flight !== undefined) return state.flight;
+    if (state.flight !== undefined && !(force && state.flight.waits)) return state.flight.done;
     if (state.lingers) return undefined;
     const now = this.#clock.monotonic();
     if (!force && !state.invalid && now - state.at < this.#patience.fresh) return undefined;
     if (now < state.retryAt) return undefined;
+    state.flight = this.#ask(state, path, force);
+    return state.flight.done;
+  }
+
+  #ask(state: State, path: string, force: boolean): Flight {
     // Who forces an answer has reason to expect one.
-    const queue = state.invalid && !force ? this.#suspects : this.#trusted;
-    const asked = queue
-      .run(() => this.#mounts.usage(path, this.#patience.dead))
-      .then(
-        (usage) => {
-          state.usage = usage;
-          state.at = this.#clock.monotonic();
-          state.failures = 0;
-          this.#set(state, path, false, '');
-        },
-        (error: unknown) => this.#failed(state, path, error),
-      );
-    state.flight = asked.finally(() => {
-      state.flight = undefined;
+    const isSuspect = state.invalid && !force;
+    // Undefined: somebody could not wait for its turn, and asks, or has asked.
+    const ask = async () => {
+      if (state.flight !== flight) return undefined;
+      flight.waits = false;
+      return await this.#mounts.usage(path, this.#patience.dead);
+    };
+    const asked = (isSuspect ? this.#suspects : this.#trusted).run(ask).then(
+      (usage) => usage && this.#answered(state, path, usage),
+      (error: unknown) => this.#failed(state, path, error),
+    );
+    const done = asked.finally(() => {
+      if (state.flight === flight) state.flight = undefined;
     });
-    return state.flight;
+    const flight: Flight = { done, waits: isSuspect };
+    return flight;
+  }
+
+  #answered(state: State, path: string, usage: FsUsage): void {
+    state.usage = usage;
+    state.at = this.#clock.monotonic();
+    state.failures = 0;
+    this.#set(state, path, false, '');
   }
 
   async #failed(state: State, path: string, error: unknown): Promise<void> {
