@@ -88,3 +88,36 @@ test('an export that was mounted under a spelling of before is not mounted again
   );
   await storage.close();
 });
+
+test('who waited while a share of another spelling was forgotten does not bring that one back', async () => {
+  const { storage, machine } = await exporting();
+  await storage.shares.mountNfs({ server: '0:0:0:0:0:0:0:1', path: '//export//a' }, undefined);
+  const row = storage.registry.byName('a');
+  assert.ok(row);
+  const plain = parseNfs('::1', '/export/a');
+  const forgotten = storage.shares.umount(row, false);
+  const waited = storage.shares.mountNfs(plain, undefined);
+  await forgotten;
+  const paths = await Promise.all([waited, storage.shares.mountNfs(plain, undefined)]);
+  assert.deepEqual(paths, [`${shareRoot}/a`, `${shareRoot}/a`]);
+  const identities = storage.registry.all().map(({ identity }) => identity);
+  assert.deepEqual(identities, ['nfs://::1/export/a']);
+  assert.equal(machine.entries().length, 2);
+  await storage.close();
+});
+
+test('who waited while the store came back with a share of another spelling has that one', async () => {
+  const { storage, machine } = await exporting();
+  await storage.shares.mountNfs({ server: '0:0:0:0:0:0:0:1', path: '//export//a' }, undefined);
+  const row = storage.registry.byName('a');
+  assert.ok(row);
+  storage.registry.forget(row.identity);
+  const before = storage.shares.umount({ ...row, identity: 'nfs://::1/export/a' }, false);
+  const waited = storage.shares.mountNfs(parseNfs('::1', '/export/a'), undefined);
+  storage.registry.put(row);
+  await before;
+  assert.equal(await waited, `${shareRoot}/a`);
+  assert.deepEqual(storage.registry.all(), [row]);
+  assert.equal(machine.entries().length, 2);
+  await storage.close();
+});

@@ -5,14 +5,14 @@ import type { Locks } from '#storage/locks.ts';
 export interface RequestActs {
   /** What can be found out without the lock; undefined: nothing. It rejects where the request is refused. */
   before(given: AbortSignal): Promise<void> | undefined;
-  /** The share's lock is held. */
-  mount(): Promise<string>;
+  /** The share's lock is held. Undefined: by now another share is meant. */
+  mount(): Promise<string | undefined>;
 }
 
 /** What several clients may wait for. */
 interface Flight {
   readonly identity: string;
-  readonly outcome: Promise<string>;
+  readonly outcome: Promise<string | undefined>;
   /** Aborted: it is not begun any more. */
   readonly given: AbortController;
   clients: number;
@@ -35,13 +35,13 @@ export class ShareRequests {
 
   /**
    * Mounts under the lock of the share, or joins who asks for the same, down to the login. Throws `conflict` when it
-   * was given up before its turn.
+   * was given up before its turn; undefined: see {@link RequestActs}.
    */
   async run(
     { identity, login }: { readonly identity: string; readonly login: unknown },
     acts: RequestActs,
     signal?: AbortSignal,
-  ): Promise<string> {
+  ): Promise<string | undefined> {
     if (signal?.aborted === true) throw abandoned();
     const likeness = JSON.stringify([identity, login]);
     const flight = this.#flights.get(likeness) ?? this.#begin(likeness, identity, acts);

@@ -135,13 +135,22 @@ export class Shares {
     return this.#request(nfsWish(target, name, settings), signal);
   }
 
-  #request(plain: Wish, signal: AbortSignal | undefined): Promise<string> {
-    const wish = { ...plain, identity: recordedAs(plain.identity, this.rows()) };
-    const acts: RequestActs = {
-      before: (given) => this.#answers.ask(wish.identity, given),
-      mount: () => this.#mountNew(wish),
-    };
-    return this.#requests.run(wish, acts, signal);
+  /**
+   * Which row is meant shows only under the lock: while it was waited for, that row may have been forgotten, or the store
+   * have come back with one of another spelling. Then it is asked for under that identity, with its own lock.
+   */
+  async #request(plain: Wish, signal: AbortSignal | undefined): Promise<string> {
+    const identityNow = () => recordedAs(plain.identity, this.rows());
+    let path: string | undefined;
+    while (path === undefined) {
+      const wish = { ...plain, identity: identityNow() };
+      const acts: RequestActs = {
+        before: (given) => this.#answers.ask(wish.identity, given),
+        mount: async () => (identityNow() === wish.identity ? await this.#mountNew(wish) : undefined),
+      };
+      path = await this.#requests.run(wish, acts, signal);
+    }
+    return path;
   }
 
   /**
