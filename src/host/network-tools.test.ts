@@ -63,9 +63,9 @@ test('a share is entered, and the folder of it that was named, by arguments that
   const tools = new SystemNetworkTools(exec);
   await tools.smbEnter('nas', undefined, 'public', '/run/login');
   await tools.smbEnter('fd77::1', 4455, 'a b/-x/y z', undefined);
-  const login = '--authentication-file=/run/login';
+  const signed = ['--authentication-file=/run/login', '--option=clientsigning=required'];
   assert.deepEqual(ran, [
-    ['smbclient', login, '--command=exit', '//nas/public'],
+    ['smbclient', ...signed, '--command=exit', '//nas/public'],
     ['smbclient', '--no-pass', '--port=4455', '--ip-address=fd77::1'].concat([
       '--directory=-x/y z',
       '--command=exit',

@@ -64,7 +64,10 @@ export class SystemNetworkTools {
 
   /**
    * `smbclient -c exit`: goes into a share, or into the folder of it that `path` names (`share/sub`), and leaves. Throws
-   * ExecError with its words, as `tree connect failed: NT_STATUS_ACCESS_DENIED`.
+   * ExecError with its words, as `tree connect failed: NT_STATUS_ACCESS_DENIED`. With a login it must sign, which a
+   * guest cannot: a server that takes a user whom it does not know for a guest (`map to guest = Bad User`) refuses him
+   * that way. One that does not ask for signatures signs all the same (seen with Samba 4.17, `server signing =
+   * disabled`).
    */
   async smbEnter(
     server: string,
@@ -74,7 +77,11 @@ export class SystemNetworkTools {
   ): Promise<void> {
     const [share = '', ...folders] = path.split('/');
     const folder = folders.length === 0 ? [] : [`--directory=${folders.join('/')}`];
-    const args = [...reaching(server, port, authFile), ...folder, '--command=exit', `//${server}/${share}`];
+    // Not --client-protection=sign, which is the same since 4.15: an older one passes over options that it does not know
+    // (main() of its client.c), and would go in unsigned.
+    const signed = authFile === undefined ? [] : ['--option=clientsigning=required'];
+    const how = [...reaching(server, port, authFile), ...signed, ...folder];
+    const args = [...how, '--command=exit', `//${server}/${share}`];
     await this.#exec.run('smbclient', args, { timeoutMs: 25_000 });
   }
 

@@ -7,6 +7,7 @@ import type { Machine } from '#storage/ports.ts';
 import type { Registry } from '#storage/registry.ts';
 import { recordedAs } from '#storage/share-names.ts';
 import {
+  isTakenForGuest,
   type Login,
   listFault,
   parseSmbShares,
@@ -72,7 +73,7 @@ function askForShares(
 /**
  * Resolves when this login opens the share itself, else throws a refusal in the words of mount.cifs. That the server
  * lists its shares proves nothing: it does so for everybody whom it takes for a guest (`map to guest = Bad User`), and
- * for users who may not enter this one.
+ * for users who may not enter this one. Whom it takes for a guest is refused, also where guests may enter.
  */
 export function enterShare(
   { network, secrets }: Pick<Machine, 'network' | 'secrets'>,
@@ -94,6 +95,10 @@ async function asked<T>(work: () => Promise<T>): Promise<T> {
       throw fault('server_unreachable', 'mount error(115): the server did not answer in time', {
         cause: error,
       });
+    }
+    if (error instanceof ExecError && isTakenForGuest(`${error.stderr}\n${error.stdout}`)) {
+      const words = 'mount error(13): Permission denied (the server takes this user for a guest)';
+      throw fault('mount_refused', words, { cause: error });
     }
     throw listFault(wordsOf(error));
   }

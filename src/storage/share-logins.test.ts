@@ -79,6 +79,25 @@ test('a login that differs is kept for a share that is mounted, once it has open
   await storage.close();
 });
 
+test('a login by which the server takes its user for a guest does not replace the one that is kept', async () => {
+  const smbEnter: NetworkTools['smbEnter'] = async () => {
+    // As smbclient 4.17 said it, on both of its outputs.
+    const stderr =
+      'Bad SMB2 (sign_algo_id=2) signature for message\n[0000] 00 00 00 00 00 00 00 00   ........\n';
+    const stdout = 'session setup failed: NT_STATUS_ACCESS_DENIED\n';
+    throw new ExecError({ ...{ file: 'smbclient', args: [], reason: 'exit', exitCode: 1 }, stdout, stderr });
+  };
+  const { storage, mount, row } = await shares({ network: { smbEnter } });
+  await mount('nas', { user: 'ann', password: 'good' });
+  const good = row('nas').sealed;
+  await assert.rejects(mount('nas', { user: 'stranger', password: 'junk' }), (error) => {
+    const words = 'mount error(13): Permission denied (the server takes this user for a guest)';
+    return isFault(error) && error.code === 'mount_refused' && error.message === words;
+  });
+  assert.equal(row('nas').sealed, good);
+  await storage.close();
+});
+
 test('of a share that is not mounted the conditions say why, and what can be done', async () => {
   const { storage, machine, clock, mount, lose, problems } = await shares();
   const dead = () => problems().find((each) => each.code === 'mount_dead');

@@ -88,6 +88,11 @@ test('what smbclient says of a share is told in the words of mount.cifs', () => 
   assert.equal(said('tree connect failed: NT_STATUS_ACCESS_DENIED'), 'mount_refused mount error(13)');
   assert.equal(said('tree connect failed: NT_STATUS_BAD_NETWORK_NAME'), 'mount_refused mount error(2)');
   assert.equal(said('cd \\sub\\: NT_STATUS_OBJECT_NAME_NOT_FOUND'), 'mount_refused mount error(2)');
-  const away = 'do_connect: Connection to nas failed (Error NT_STATUS_CONNECTION_REFUSED)';
-  assert.equal(said(away), 'server_unreachable mount error(113)');
+  assert.equal(said('cd \\a:b\\: NT_STATUS_OBJECT_NAME_INVALID'), 'mount_refused mount error(2)');
+  for (const away of [
+    'do_connect: Connection to nas failed (Error NT_STATUS_CONNECTION_REFUSED)',
+    'protocol negotiation failed: NT_STATUS_CONNECTION_DISCONNECTED',
+    'protocol negotiation failed: NT_STATUS_CONNECTION_RESET',
+  ])
+    assert.equal(said(away), 'server_unreachable mount error(113)');
 });

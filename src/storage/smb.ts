@@ -154,14 +154,23 @@ const lackingWords =
 /** EHOSTDOWN, EHOSTUNREACH, EINPROGRESS, ETIMEDOUT, ECONNREFUSED, ENETUNREACH, ECONNABORTED, ECONNRESET, EAGAIN. */
 const unreachable = new Set([11, 101, 103, 104, 110, 111, 112, 113, 115]);
 const unreachableWords =
-  /Program not registered|could not connect|could not resolve|timed out|Connection refused|No route to host|unreachable|Host is down|NT_STATUS_(CONNECTION_REFUSED|HOST_UNREACHABLE|IO_TIMEOUT|NETWORK_UNREACHABLE|UNSUCCESSFUL|BAD_NETWORK_PATH)|failed to resolve|clnt_create/i;
+  /Program not registered|could not connect|could not resolve|timed out|Connection refused|No route to host|unreachable|Host is down|NT_STATUS_(CONNECTION_(REFUSED|RESET|DISCONNECTED)|HOST_UNREACHABLE|IO_TIMEOUT|NETWORK_UNREACHABLE|UNSUCCESSFUL|BAD_NETWORK_PATH)|failed to resolve|clnt_create/i;
+
+/** What smbclient said, on either of its outputs, when it had to sign and was taken for a guest, who cannot. */
+export function isTakenForGuest(said: string): boolean {
+  return /signature/i.test(said) && /session setup failed: NT_STATUS_ACCESS_DENIED/.test(said);
+}
 
 /** What smbclient said, as a refusal. Its exit code is 1 for a wrong password and for a dead server alike. */
 export function listFault(words: string): Fault<ErrorCode> {
   if (/NT_STATUS_(LOGON_FAILURE|ACCESS_DENIED|ACCOUNT|PASSWORD|WRONG_PASSWORD)/.test(words)) {
     return fault('mount_refused', `mount error(13): Permission denied (${words.trim()})`);
   }
-  if (/NT_STATUS_(BAD_NETWORK_NAME|OBJECT_(NAME|PATH)_NOT_FOUND|NOT_A_DIRECTORY)/.test(words)) {
+  if (
+    /NT_STATUS_(BAD_NETWORK_NAME|OBJECT_NAME_INVALID|OBJECT_(NAME|PATH)_NOT_FOUND|NOT_A_DIRECTORY)/.test(
+      words,
+    )
+  ) {
     return fault('mount_refused', `mount error(2): No such file or directory (${words.trim()})`);
   }
   if (unreachableWords.test(words)) {
