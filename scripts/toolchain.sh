@@ -65,7 +65,9 @@ need_bundle() {
   take_turns "$1"
   if ! has_bundle "$1"; then
     rm -rf "$1/dist/.cache"
-    "$node" "$1/scripts/bundle.ts" >&2 9>&-
+    # A bundle that could not be made is not taken for a new one, whoever has sourced this without `set -e`.
+    rm -f "$1/dist/.content"
+    "$node" "$1/scripts/bundle.ts" >&2 9>&- || { exec 9>&-; return 1; }
     printf '%s' "$want" >"$1/dist/.content"
   fi
   exec 9>&-

@@ -90,3 +90,21 @@ test('a disk with a partition that somebody has open is not erased', async () =>
   );
   assert.deepEqual(calls, ['release']);
 });
+
+test('a stick that a person has formatted while the daemon was down is not mounted before its job has looked at it', async () => {
+  const theirs: FakeDisk = { ...disk, transport: 'usb', volumes: [volume('u9', 'Photos')] };
+  const { promise: quiet, resolve: end } = Promise.withResolvers<void>();
+  const { machine, storage, partition, format, context } = world(theirs, () => ({
+    quiet: () => quiet,
+    probe: async () => ({ ID_PART_TABLE_TYPE: 'gpt', ID_PART_TABLE_UUID: 'theirs' }),
+  }));
+  context.remember({ serial: 'S1', size: 1 << 30, appearance: '1' });
+  const resumed = [partition, format].map(async (phase) =>
+    assert.rejects(async () => phase.resume?.(context), isCalled('disk_changed', /found: .*ext4/)),
+  );
+  await storage.start();
+  assert.deepEqual(targets(machine), ['/']);
+  end();
+  await Promise.all(resumed);
+  await storage.close();
+});

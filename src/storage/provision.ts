@@ -112,12 +112,17 @@ export class Provisioner {
     ];
   }
 
-  /** A job may be found again before its disk is: at boot, USB disks come seconds after the daemon. */
-  async #present(context: Context): Promise<void> {
+  /**
+   * A job may be found again before its disk is: at boot, USB disks come seconds after the daemon. Unless the disk is to be
+   * `mounted`, it is reserved as soon as it is seen, before anybody has looked what could be mounted.
+   */
+  async #present(context: Context, how: { readonly mounted: boolean }): Promise<void> {
     const found = ({ disks }: Seen) => this.#among(disks, context, false);
     const isTold = (seen: Seen) => {
       const now = found(seen);
-      return now.disk === undefined ? now.final : now.disk.ready;
+      if (now.disk === undefined) return now.final;
+      if (!how.mounted && !this.#local.isReserved(now.disk.device)) this.#reserve(context, now.disk);
+      return now.disk.ready;
     };
     if (await this.#local.until(isTold, comesWithin, context.signal)) return;
     const now = found(this.#local.see());
@@ -199,7 +204,7 @@ export class Provisioner {
 
   /** After a crash: blank, or our own table with nothing in it, is gone on with; nothing else. */
   async #resumePartition(context: Context): Promise<void> {
-    await this.#present(context);
+    await this.#present(context, { mounted: false });
     await this.#quiet();
     await this.#held(context, { sameAppearance: false, idle: true }, async (disk) => {
       const layout = layoutOf(context);
@@ -240,7 +245,7 @@ export class Provisioner {
 
   /** A file system with our UUID is finished, for its tools write that last. Anything else on it is not ours. */
   async #resumeFormat(context: Context): Promise<void> {
-    await this.#present(context);
+    await this.#present(context, { mounted: false });
     await this.#quiet();
     await this.#held(context, { sameAppearance: false, idle: false }, async (disk) => {
       const layout = layoutOf(context);
@@ -259,7 +264,7 @@ export class Provisioner {
 
   async #mount(context: Context): Promise<void> {
     const { registry, settings, machine, mounter } = this.#parts;
-    await this.#present(context);
+    await this.#present(context, { mounted: true });
     const disk = this.#same(context, { sameAppearance: false, idle: false });
     // A twin in its port is blank, or somebody's: what is mounted, and given away, is what was made here.
     if (!(await this.#isOurTable(disk, layoutOf(context)))) throw changed();
