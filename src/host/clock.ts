@@ -14,7 +14,12 @@ export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
   sleep: async (ms, signal) => {
-    await delay(ms, undefined, { ref: false, ...(signal ? { signal } : {}) });
+    try {
+      await delay(ms, undefined, { ref: false, ...(signal ? { signal } : {}) });
+    } catch (error) {
+      signal?.throwIfAborted(); // its reason, and not the AbortError that Node makes of it
+      throw error;
+    }
   },
 };
 

@@ -82,10 +82,23 @@ export function whyNot(
   return first === volume ? undefined : `it is a part of the file system on ${first.device.node}`;
 }
 
-/** What fstab has yet to mount at the share root, or below it: it would hide what is mounted there before. */
-export function belowShareRoot(seen: Pick<Seen, 'disks' | 'built' | 'entries' | 'fstab' | 'shareRoot'>) {
-  const isBelow = ({ target }: FstabEntry) => target !== '/' && isWithin(seen.shareRoot, target);
-  return seen.fstab.find((each) => isBelow(each) && isAwaited(each, seen.entries, placesOf(seen)));
+/** The line mounts what the share root lies on, or the share root itself. */
+export function holdsShareRoot({ target }: FstabEntry, shareRoot: string): boolean {
+  return target !== '/' && isWithin(shareRoot, target);
+}
+
+/**
+ * What fstab has yet to mount at the share root, or below it: it would hide what is mounted there before. A line that
+ * would hide something already, but for the mount at `without`, is not carried out any more, and nothing waits for it.
+ */
+export function belowShareRoot(
+  seen: Pick<Seen, 'disks' | 'built' | 'entries' | 'fstab' | 'shareRoot'>,
+  without?: string,
+): FstabEntry | undefined {
+  const others = seen.entries.filter(({ target }) => without === undefined || !isWithin(target, without));
+  const isFree = ({ target }: FstabEntry) => !others.some((each) => isWithin(each.target, target));
+  const lines = seen.fstab.filter((each) => holdsShareRoot(each, seen.shareRoot) && isFree(each));
+  return lines.find((each) => isAwaited(each, seen.entries, placesOf(seen)));
 }
 
 interface Member {

@@ -1,10 +1,10 @@
 import { ExecError } from '#host/exec.ts';
-import { isReadOnly, topmostAt, wordsOf } from '#host/mounts.ts';
+import { isReadOnly, wordsOf } from '#host/mounts.ts';
 import type { BlockDevice } from '#host/udev.ts';
 import { messageOf } from '#lib/fault.ts';
 import { plan, type Step as RowStep, type Seen } from '#storage/automount.ts';
 import { builtVolumes, type LocalDisk, localDisks, placesOf } from '#storage/devices.ts';
-import { parseFstab } from '#storage/fstab.ts';
+import { isAwaited, parseFstab } from '#storage/fstab.ts';
 import { FstabMounter } from '#storage/fstab-mounter.ts';
 import { type FstabStep, fstabSteps } from '#storage/fstab-mounts.ts';
 import type { Locks } from '#storage/locks.ts';
@@ -367,9 +367,10 @@ export class LocalMounts {
   }
 }
 
-/** fstab still names this place, and nothing is mounted there. */
-function isWanted(target: string, { fstab, entries }: Seen): boolean {
-  return fstab.some((entry) => entry.target === target) && topmostAt(entries, target) === undefined;
+/** fstab still names this place, and nobody has carried that out. */
+function isWanted(target: string, seen: Seen): boolean {
+  const places = placesOf(seen);
+  return seen.fstab.some((entry) => entry.target === target && isAwaited(entry, seen.entries, places));
 }
 
 /** Whether a step, or the key of its failure, is one of mounting. */

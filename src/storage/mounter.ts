@@ -19,8 +19,11 @@ export interface MounterPorts {
   readonly registry: Registry;
   readonly shareRoot: string;
   readonly bootId: string;
-  /** Where fstab has yet to mount what the share root lies on: it would hide all that is mounted before it. */
-  readonly awaited: () => string | undefined;
+  /**
+   * Where fstab has yet to mount what the share root lies on: it would hide all that is mounted before it. As it would
+   * be without the mount at this path.
+   */
+  readonly awaited: (without: string) => string | undefined;
 }
 
 /**
@@ -46,17 +49,24 @@ export class Mounter {
     return standing(row, this.pathOf(row), this.#ports.mounts.list(), this.#ports.bootId);
   }
 
+  /** Where fstab has yet to mount what the share root lies on, and this one waits for, or would without its mount. */
+  awaited(row: Pick<MountRow, 'name'>): string | undefined {
+    return this.#ports.awaited(this.pathOf(row));
+  }
+
+  /** Throws `mount_failed` for what waits for that. */
+  refuseAwaited(row: Pick<MountRow, 'name'>): void {
+    const awaited = this.awaited(row);
+    if (awaited === undefined) return;
+    const words = `${this.pathOf(row)} waits for ${awaited}, which /etc/fstab mounts and which is not there yet.`;
+    throw fault('mount_failed', words);
+  }
+
   /** Mounts a row that is not mounted, and returns it as recorded. On failure no mount and no folder of ours is left. */
   async mount(row: MountRow, how: MountHow): Promise<MountRow> {
     const { registry, bootId, mounts } = this.#ports;
     const path = this.pathOf(row);
-    const awaited = this.#ports.awaited();
-    if (awaited !== undefined) {
-      throw fault(
-        'mount_failed',
-        `${path} waits for ${awaited}, which /etc/fstab mounts and which is not there yet.`,
-      );
-    }
+    this.refuseAwaited(row);
     const there = mounts.list();
     const taken = topmostAt(there, path);
     if (taken !== undefined) {

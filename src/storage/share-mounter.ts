@@ -46,6 +46,7 @@ export class ShareMounter {
    * back, or 90 s have passed (RFC 8881 §8.4.2), and to it the same machine is another client in another version.
    */
   async mount(row: MountRow, sealed: string | undefined, version?: NfsVersion): Promise<MountRow> {
+    this.#parts.mounter.refuseAwaited(row); // before its login is opened
     return await refusing(async () => {
       if (row.kind === 'nfs') return await this.#mountNfs(row, version, mountTimeout);
       if (sealed === undefined) return await this.#attempt(row, this.#smbOptions(row, undefined));

@@ -130,13 +130,17 @@ export class ShareRemakes {
     const { registry, mounter, around } = this.#parts;
     try {
       const row = registry.get(identity);
-      if (row?.wanted === true && (await this.#isStillDead(row, doubt)) && !this.#acts.stops()) {
+      // What could not be mounted again is not detached: it may still come back by itself.
+      const mayReturn = row?.wanted === true && mounter.awaited(row) === undefined;
+      if (mayReturn && (await this.#isStillDead(row, doubt)) && !this.#acts.stops()) {
         const at = mounter.standing(row);
         const otherwise = at.kind === 'ours' ? otherNfsVersion(at.entry.superOptions) : undefined;
         // Lazily, with what the kernel has mounted within (own.ts tells by whom it is). A plain umount would take only
         // that along, but is refused while a program has a file open, as those have who wait for this share, and can
         // hang in writing to the server what it did not take.
         await mounter.umount(row, { lazy: true, timeoutMs: 5000 });
+        // Who still asks what was there hears of the folder that is left, and that is nothing to tell of the share.
+        this.#parts.probe.renewed(identity);
         return { identity, otherwise, release };
       }
     } catch (error) {

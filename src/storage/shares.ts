@@ -239,6 +239,7 @@ export class Shares {
       await this.#shareMounter.renew(known, wish);
       return mounter.pathOf(known);
     }
+    mounter.refuseAwaited({ name: known?.name ?? wish.folder });
     const sealed = await this.#shareMounter.seal(wish);
     // At once in the store: its name is taken from now on.
     const row = known ?? registry.put(newRow(wish, this.#parts));

@@ -6,10 +6,11 @@ import type { Watch } from '#host/udev.ts';
 import { messageOf } from '#lib/fault.ts';
 import { SingleFlight } from '#lib/mutex.ts';
 import { known, type Observed, unknown } from '#lib/observed.ts';
-import { belowShareRoot, type Seen } from '#storage/automount.ts';
+import { belowShareRoot, holdsShareRoot, type Seen } from '#storage/automount.ts';
 import { contentKnown, contentOf, inUse } from '#storage/blank.ts';
 import type { LocalDisk } from '#storage/devices.ts';
 import { Ejector } from '#storage/eject.ts';
+import { parseFstab } from '#storage/fstab.ts';
 import { deadMounts, onlyRead } from '#storage/fstab-mounts.ts';
 import { LocalMounts } from '#storage/local.ts';
 import { Locks } from '#storage/locks.ts';
@@ -93,9 +94,15 @@ export class Storage {
       registry: this.registry,
       shareRoot: settings.shareRoot,
       bootId: settings.bootId,
-      awaited: () => {
-        const seen = this.see();
-        return seen.known ? belowShareRoot(seen.value)?.target : undefined;
+      awaited: (without) => {
+        // Hardly any machine has such a line, and then there is nothing to look at.
+        const lines = parseFstab(machine.fstab() ?? '');
+        if (!lines.some((each) => holdsShareRoot(each, settings.shareRoot))) return undefined;
+        try {
+          return belowShareRoot(this.local.glance(), without)?.target;
+        } catch {
+          return undefined; // what cannot be looked at is told elsewhere, and by the mount that fails for it
+        }
       },
     });
     const changed = (path: string, invalid: boolean, reason: string) => {
