@@ -52,5 +52,7 @@ export async function runSoak(root: string, name: string): Promise<number> {
   const text = `# Soak: ${name}\n\nSeed ${seed}, commit ${commit}, ${seconds} s, exit ${result.status}.\n\n\`\`\`\n${kept.join('\n')}\n\`\`\`\n`;
   writeFileSync(join(root, `docs/evidence/${name}.md`), text);
   process.stdout.write(text);
+  // What is kept says that it failed, and not of what.
+  if (result.status !== 0) process.stderr.write(result.stdout + result.stderr);
   return result.status ?? 1;
 }
