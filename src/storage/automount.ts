@@ -4,6 +4,7 @@ import type { BlockDevice } from '#host/udev.ts';
 import {
   areOneBtrfs,
   type Built,
+  kindOf,
   type LocalDisk,
   mountsOf,
   placesOf,
@@ -221,8 +222,12 @@ function rowFor(
   bootId: string,
 ): MountRow {
   // A disk may come in another case than last time: what was SATA is USB now.
-  const kind = disk.transport === 'usb' ? 'usb' : 'hdd';
-  const now = { kind, source: volume.device.node, fstype: volume.fstype, disk: disk.id } as const;
+  const now = {
+    kind: kindOf([disk]),
+    source: volume.device.node,
+    fstype: volume.fstype,
+    disk: disk.id,
+  } as const;
   const extra = { appearance: appearance(volume, bootId) };
   if (known !== undefined) {
     const settled = known.extra.settled === true ? { settled: true } : {};

@@ -207,6 +207,11 @@ export function builtVolumes(devices: readonly BlockDevice[], disks: readonly Lo
   });
 }
 
+/** What lies on USB disks alone is `usb`, every other local file system `hdd`. */
+export function kindOf(disks: readonly Pick<LocalDisk, 'transport'>[]): 'usb' | 'hdd' {
+  return disks.every((disk) => disk.transport === 'usb') ? 'usb' : 'hdd';
+}
+
 /** Every file system, and place for one, of the machine: on disks, and on what is built on them. */
 export function placesOf(seen: {
   readonly disks: readonly LocalDisk[];

@@ -12,6 +12,7 @@ import {
   sourceOf,
 } from '#storage/fstab-mounts.ts';
 import type { LocalParts } from '#storage/local.ts';
+import { isWithin } from '#storage/names.ts';
 
 /**
  * Mounts what lines of fstab name, by mount(8) and with their options.
@@ -58,6 +59,9 @@ export class FstabMounter {
     const { target } = step.entry;
     await this.#refuseLink(target);
     const before = machine.mounts.list();
+    // Judged once more: somebody may have mounted there since the line was looked at.
+    const there = before.find((entry) => isWithin(entry.target, target));
+    if (there !== undefined) throw fault('mount_failed', `${there.source} is mounted at ${there.target}.`);
     await machine.mounts.mountFstab({ source: sourceOf(place), target, options, timeoutMs });
     const after = machine.mounts.list();
     const made = madeByFstab(step, before, after);

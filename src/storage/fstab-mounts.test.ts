@@ -171,6 +171,19 @@ test('a line that asks for writing and can only be read is a condition; one that
   await bench.storage.close();
 });
 
+test('what somebody mounts at the place of a line while that is about to be carried out is not hidden', async () => {
+  const machine = new FakeMachine(['/', '/olares', shareRoot, '/srv/data', '/srv/data/in']);
+  machine.fstab.set('/srv/data', 'u-DATA');
+  machine.plug(disk('S1', volume('DATA')));
+  const guard = (call: string) => {
+    if (call === 'leadsTo') machine.mountForeign('tmpfs', '/srv/data/in');
+  };
+  const { storage } = rig({ machine, store: quickStore(), guard });
+  await storage.start();
+  assert.deepEqual(mountedIn(machine).slice(1), ['tmpfs /srv/data/in']);
+  await storage.close();
+});
+
 test('a policy holds for disks in fstab too: only to be read, or not at all', async () => {
   const hdd = disk('S1', volume('DATA'));
   const { machine, storage, events } = world({ '/srv/data': 'DATA' });

@@ -1,7 +1,7 @@
 import { isReadOnly, type MountEntry, topmostAt } from '#host/mounts.ts';
 import type { BlockDevice } from '#host/udev.ts';
 import { appearance, isHeldOff, policyOf, type Seen } from '#storage/automount.ts';
-import { areOneBtrfs, type Built, type LocalDisk, mapperOf, mountsOf, placesOf } from '#storage/devices.ts';
+import { areOneBtrfs, type Built, kindOf, mapperOf, mountsOf, placesOf } from '#storage/devices.ts';
 import { type FstabEntry, isAwaited } from '#storage/fstab.ts';
 import { isWithin } from '#storage/names.ts';
 import { withoutReplay } from '#storage/options.ts';
@@ -28,10 +28,6 @@ export type FstabStep =
     }
   /** The device of a mount that was made here is gone. */
   | { readonly do: 'detachFstab'; readonly mount: FstabMount };
-
-export function kindOf(disks: readonly LocalDisk[]): 'usb' | 'hdd' {
-  return disks.every((disk) => disk.transport === 'usb') ? 'usb' : 'hdd';
-}
 
 /** Pure: mounts that lines of fstab ask for, in their order, and mounts made here whose device is gone. */
 export function fstabSteps(seen: Seen): FstabStep[] {

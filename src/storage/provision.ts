@@ -6,7 +6,7 @@ import type { Check, JobDefinition, Phase, PhaseContext } from '#jobs/definition
 import { messageOf } from '#lib/fault.ts';
 import { policyOf, type Seen, whyNot } from '#storage/automount.ts';
 import { claimed, contentClaimed, contentKnown, contentOf, foundOn, inUse } from '#storage/blank.ts';
-import type { LocalDisk, Volume } from '#storage/devices.ts';
+import { kindOf, type LocalDisk, type Volume } from '#storage/devices.ts';
 import type { LocalMounts, LocalParts } from '#storage/local.ts';
 import { freeName } from '#storage/names.ts';
 import { knowsOwners } from '#storage/options.ts';
@@ -275,7 +275,7 @@ export class Provisioner {
       const taken = new Set(there.map((name) => name.toLowerCase()));
       registry.put({
         identity: volume.identity,
-        kind: disk.transport === 'usb' ? 'usb' : 'hdd',
+        kind: kindOf([disk]),
         name: freeName(context.input.label, (name) => taken.has(name.toLowerCase())),
         disk: disk.id,
         source: volume.device.node,

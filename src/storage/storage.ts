@@ -10,7 +10,7 @@ import { belowShareRoot, holdsShareRoot, type Seen } from '#storage/automount.ts
 import { contentKnown, contentOf, inUse } from '#storage/blank.ts';
 import type { LocalDisk } from '#storage/devices.ts';
 import { Ejector } from '#storage/eject.ts';
-import { parseFstab } from '#storage/fstab.ts';
+import { type FstabEntry, parseFstab } from '#storage/fstab.ts';
 import { deadMounts, onlyRead } from '#storage/fstab-mounts.ts';
 import { LocalMounts } from '#storage/local.ts';
 import { Locks } from '#storage/locks.ts';
@@ -96,13 +96,8 @@ export class Storage {
       bootId: settings.bootId,
       awaited: (without) => {
         // Hardly any machine has such a line, and then there is nothing to look at.
-        const lines = parseFstab(machine.fstab() ?? '');
-        if (!lines.some((each) => holdsShareRoot(each, settings.shareRoot))) return undefined;
-        try {
-          return belowShareRoot(this.local.glance(), without)?.target;
-        } catch {
-          return undefined; // what cannot be looked at is told elsewhere, and by the mount that fails for it
-        }
+        const isAwaited = this.#lines().some((each) => holdsShareRoot(each, settings.shareRoot));
+        return isAwaited ? belowShareRoot(this.#glance(), without)?.target : undefined;
       },
     });
     const changed = (path: string, invalid: boolean, reason: string) => {
@@ -162,6 +157,14 @@ export class Storage {
     const seen = this.see();
     if (seen.known) return seen.value;
     throw unreadable(seen.reason);
+  }
+
+  #lines(): FstabEntry[] {
+    try {
+      return parseFstab(this.#parts.machine.fstab() ?? '');
+    } catch (error) {
+      throw unreadable(messageOf(error));
+    }
   }
 
   #glance(): Seen {

@@ -1,8 +1,8 @@
 import type { Disk, MountedPath } from '#api/storage.ts';
 import { isReadOnly, type MountEntry } from '#host/mounts.ts';
 import { policyOf, type Seen, whyNot } from '#storage/automount.ts';
-import { type Built, type LocalDisk, mountsOf, placesOf, type Volume } from '#storage/devices.ts';
-import { kindOf, whyNotByFstab } from '#storage/fstab-mounts.ts';
+import { type Built, kindOf, type LocalDisk, mountsOf, placesOf, type Volume } from '#storage/devices.ts';
+import { whyNotByFstab } from '#storage/fstab-mounts.ts';
 import { isWithin } from '#storage/names.ts';
 import { standing } from '#storage/own.ts';
 import type { MountRow } from '#storage/registry.ts';

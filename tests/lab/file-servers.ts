@@ -1,5 +1,6 @@
-import type { Guest } from './guest.ts';
-import { shippedUnit } from './storage-node.ts';
+import { bootGuest, type Guest } from './guest.ts';
+import { type BeosNode, startNode } from './node.ts';
+import { bringDaemon, shippedUnit } from './storage-node.ts';
 
 /** A password with all that an option list, a shell or a file of lines could stumble over, but for what is refused. */
 export const canary = ' c4nary, "q" \'s\' #;=%\\$x';
@@ -111,6 +112,14 @@ export const fileServers = {
     await vm.run(['rm', '/root/pw']);
   },
 };
+
+/** A guest with both servers serving, and the daemon in it. */
+export async function bootFileServers(): Promise<BeosNode> {
+  const vm = await bootGuest({ prepare: fileServers });
+  await bringDaemon(vm);
+  await startServers(vm);
+  return await startNode(vm);
+}
 
 /** Starts both servers, and waits until they serve. */
 export async function startServers(vm: Guest): Promise<void> {

@@ -1,10 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { labAvailable } from './available.ts';
-import { canary, fileServers, server, startServers } from './file-servers.ts';
-import { bootGuest } from './guest.ts';
-import { type BeosNode, shareRoot, startNode } from './node.ts';
-import { bringDaemon } from './storage-node.ts';
+import { bootFileServers, canary, server } from './file-servers.ts';
+import { type BeosNode, shareRoot } from './node.ts';
 
 const reason = await labAvailable('guest');
 
@@ -12,10 +10,7 @@ const reason = await labAvailable('guest');
 describe('the login of a share that is mounted', { skip: reason ?? false, timeout: 20 * 60_000 }, () => {
   let node: BeosNode;
   before(async () => {
-    const vm = await bootGuest({ prepare: fileServers });
-    await bringDaemon(vm);
-    await startServers(vm);
-    node = await startNode(vm);
+    node = await bootFileServers();
   });
   after(() => node.vm[Symbol.asyncDispose]());
 

@@ -5,8 +5,8 @@ import { labAvailable } from './available.ts';
 import { deferred, within } from './deadline.ts';
 import { saysWhatDfSays } from './df.ts';
 import {
+  bootFileServers,
   canary,
-  fileServers,
   needle,
   otherPort,
   type ServerKind,
@@ -16,10 +16,8 @@ import {
   turn,
   untilGoneAreForgotten,
 } from './file-servers.ts';
-import { bootGuest } from './guest.ts';
 import { type BeosNode, shareRoot, startNode, untilRemoved } from './node.ts';
 import { hangs, SharesWatch } from './shares-watch.ts';
-import { bringDaemon } from './storage-node.ts';
 
 const reason = await labAvailable('guest');
 const long = process.env['BEOSD_SOAK'] === '1';
@@ -41,10 +39,7 @@ describe('shares of real servers, through the API', { skip: reason ?? false, tim
   /** All that the API has said. */
   const said: string[] = [];
   before(async () => {
-    const vm = await bootGuest({ prepare: fileServers });
-    await bringDaemon(vm);
-    await startServers(vm);
-    node = await startNode(vm);
+    node = await bootFileServers();
   });
   after(() => node.vm[Symbol.asyncDispose]());
 
