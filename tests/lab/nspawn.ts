@@ -149,20 +149,27 @@ export class Container implements AsyncDisposable {
     return { ended, stop: () => endInside(child) };
   }
 
-  /** The end of the journal as it is now, for `journalLine`. */
+  /** The end of the journal as it is now, for `journalLine`: what was logged until now stands before it. */
   async journalEnd(): Promise<string> {
+    await this.run(['journalctl', '--sync']);
     const { stdout } = await this.run(['journalctl', '--lines=0', '--show-cursor']);
     const cursor = /^-- cursor: (.+)$/m.exec(stdout)?.[1];
     if (cursor === undefined) throw new Error('lab: the journal has no cursor');
     return cursor;
   }
 
-  /** Waits for the first line of a unit's journal, later than `cursor`, that matches. */
+  /**
+   * Waits for the first line of a unit's journal, later than `cursor`, that matches. The whole journal is followed and
+   * the unit picked here: by a filter (`--unit`, or the `--boot` that `--follow` implies without `--merge`) journalctl
+   * goes by the index of that field, which journald extends after it has counted the entry. A look in between takes
+   * the last entry for seen, and it is told with the next one only, which may never come.
+   */
   async journalLine(cursor: string, unit: string, match: RegExp, timeoutMs = 30_000): Promise<string> {
     const seen: Deferred<string> = deferred();
-    const options = ['--follow', '--lines=all', '--output=cat', `--after-cursor=${cursor}`, `--unit=${unit}`];
+    const options = ['--follow', '--merge', '--lines=all', '--output=json', `--after-cursor=${cursor}`];
     const follower = this.follow(['journalctl', ...options], (line) => {
-      if (match.test(line)) seen.resolve(line);
+      const said = messageFrom(unit, line);
+      if (said !== undefined && match.test(said)) seen.resolve(said);
     });
     void follower.ended.then(() => seen.reject(new Error(`lab: the journal of ${unit} ended`)));
     try {
@@ -333,6 +340,13 @@ export class Container implements AsyncDisposable {
     this.#relay = undefined;
     await relay?.then((child) => child.stop()).catch(() => undefined);
   }
+}
+
+/** What an entry of the journal (JSON, one a line) says, if it is of the unit or of systemd about the unit. */
+function messageFrom(unit: string, line: string): string | undefined {
+  const entry = JSON.parse(line) as { MESSAGE?: unknown; UNIT?: unknown; _SYSTEMD_UNIT?: unknown };
+  if (entry.UNIT !== unit && entry._SYSTEMD_UNIT !== unit) return undefined;
+  return typeof entry.MESSAGE === 'string' ? entry.MESSAGE : undefined; // an array of bytes where it is not text
 }
 
 /** On a machine with version 1 of cgroups the container's systemd has to be told so. */
