@@ -141,12 +141,16 @@ export class Container implements AsyncDisposable {
   follow(argv: readonly string[], onLine: (line: string) => void): Follower {
     const stdio = ['ignore', 'pipe', 'ignore'] as const;
     const child = spawn('nsenter', [...this.#entering(), ...argv], { stdio: [...stdio] });
-    createInterface({ input: child.stdout }).on('line', onLine);
+    const lines = createInterface({ input: child.stdout }).on('line', onLine);
     const ended = new Promise<void>((resolve) => {
       child.once('error', () => resolve());
       child.once('exit', () => resolve());
     });
-    return { ended, stop: () => endInside(child) };
+    const stop = () => {
+      lines.removeListener('line', onLine); // what was half written when it is killed is no line
+      endInside(child);
+    };
+    return { ended, stop };
   }
 
   /** The end of the journal as it is now, for `journalLine`: what was logged until now stands before it. */
@@ -344,6 +348,7 @@ export class Container implements AsyncDisposable {
 
 /** What an entry of the journal (JSON, one a line) says, if it is of the unit or of systemd about the unit. */
 function messageFrom(unit: string, line: string): string | undefined {
+  if (!line.endsWith('}')) return undefined; // cut off by the end of the container
   const entry = JSON.parse(line) as { MESSAGE?: unknown; UNIT?: unknown; _SYSTEMD_UNIT?: unknown };
   if (entry.UNIT !== unit && entry._SYSTEMD_UNIT !== unit) return undefined;
   return typeof entry.MESSAGE === 'string' ? entry.MESSAGE : undefined; // an array of bytes where it is not text
