@@ -88,7 +88,9 @@ export const errorCatalogue = {
   origin_refused: {
     status: 403,
     meaning: 'The request comes from a web page of another origin.',
-    remedy: 'Call from the app, from beosctl or from a pod, not from a foreign page.',
+    remedy:
+      'Call from the app, from beosctl or from a pod, not from a foreign page. A pod that acts for a page makes a ' +
+      'request of its own, without the Origin of the browser.',
   },
   state_forbids: {
     status: 403,

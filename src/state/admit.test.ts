@@ -16,6 +16,11 @@ test('who shows no proof is told how to give one, and not to make anew what he h
   assert.match(String(answer?.remedy), /^Sign the request .* beosctl .* root on the node/);
 });
 
+test('a pod that passed on what it was asked is told to leave out what takes its proof away', () => {
+  assert.match(String(said(stranger, 'command.mountSamba')?.remedy), /A pod .*audience beosd.*X-Forwarded-/);
+  assert.doesNotMatch(String(said(stranger, 'storage.provision')?.remedy), /pod/);
+});
+
 test('who has shown another proof is told why that one is not enough', () => {
   assert.equal(said({ ...stranger, proof: 'signature-legacy', name: 'mallory' })?.code, 'not_owner');
   assert.equal(said({ class: 'owner', proof: 'session', name: 'alice' })?.code, 'forbidden');

@@ -28,12 +28,19 @@ export function refusalByCaller(operation: OperationName, caller: Caller): Fault
   return undefined;
 }
 
+const bySignature =
+  'Sign the request (X-Signature) with the key of the owner, as beosctl does, or ask as root on the node.';
+const byPod =
+  'A pod sends its ServiceAccount token (audience beosd) or, where its address is proof, the request without what it ' +
+  'was forwarded with (Forwarded, X-Forwarded-*, Via).';
+
+function waysToProve(operation: OperationName): string {
+  return ruleOf(operation).who.includes('workload') ? `${bySignature} ${byPod}` : bySignature;
+}
+
 function refusedCaller(operation: OperationName, caller: Caller): Fault<ErrorCode> {
   if (caller.proof === 'none') {
-    return fault('unproven', `${operation} needs a proof of identity.`, {
-      remedy:
-        'Sign the request (X-Signature) with the key of the owner, as beosctl does, or ask as root on the node.',
-    });
+    return fault('unproven', `${operation} needs a proof of identity.`, { remedy: waysToProve(operation) });
   }
   if (caller.name !== undefined && caller.class === 'public') {
     return fault('not_owner', `${caller.name} is not the owner of this node.`);
